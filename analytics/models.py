@@ -1,0 +1,41 @@
+"""Facts for retention, recomputed from dirty keys and never counted up."""
+
+from django.db import models
+
+from core.models import Program
+from membership.models import Member, Tier
+
+
+class MemberMonth(models.Model):
+    """A member in a local month, from the month of the first order on.
+
+    `tier_start` is the tier of the program's main ladder as of the first instant of the month. Amounts in
+    the program's currency; refunds count in the month they were given.
+    """
+
+    pk = models.CompositePrimaryKey("member_id", "month")
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    month = models.DateField()
+    first_month = models.DateField()
+    tier_start = models.ForeignKey(Tier, models.PROTECT, related_name="+", null=True, db_index=False)
+    orders = models.IntegerField()
+    net_minor = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index(name="membermonth_cells", fields=["program", "month"])]
+
+    def __str__(self) -> str:
+        return f"{self.member_id} {self.month}"
+
+
+class DirtyMonth(models.Model):
+    """Facts or tiers of this member changed from this month on: recompute its months."""
+
+    pk = models.CompositePrimaryKey("member_id", "since")
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    since = models.DateField()
+
+    def __str__(self) -> str:
+        return f"{self.member_id} from {self.since}"

@@ -1,0 +1,137 @@
+"""All settings, from the environment only; docs/settings.md explains each variable."""
+
+from typing import Any
+
+from config import environment
+from config.installation import installation_secret
+from config.server_urls import celery_broker_url, parse_database_url
+
+BASE_DIR = environment.PROJECT
+DATA_DIR = environment.data_directory()
+
+SECRET_KEY = environment.text("PERENNIAL_SECRET_KEY") or installation_secret(DATA_DIR / "secret-key", random_bytes=50)
+DEBUG = environment.flag("PERENNIAL_DEBUG")
+ALLOWED_HOSTS = environment.words("PERENNIAL_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]")
+CSRF_TRUSTED_ORIGINS = environment.words("PERENNIAL_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "core",
+    "membership",
+    "points",
+    "analytics",
+    "storefront",
+    "config",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Commands that need no server run without URLs; whatever connects all the same finds nobody there.
+NO_DATABASE = "postgresql:///perennial?host=/nonexistent"
+NO_REDIS = "unix:///nonexistent/redis.sock"
+
+
+def _database() -> dict[str, Any]:
+    database = parse_database_url(environment.text("DATABASE_URL") or NO_DATABASE)
+    timeouts = {
+        "statement_timeout": environment.integer("PERENNIAL_STATEMENT_TIMEOUT_MS", 30_000),
+        "lock_timeout": environment.integer("PERENNIAL_LOCK_TIMEOUT_MS", 10_000),
+        "idle_in_transaction_session_timeout": environment.integer("PERENNIAL_IDLE_TIMEOUT_MS", 60_000),
+    }
+    options = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in timeouts.items() if milliseconds)
+    if options:
+        database["OPTIONS"] = {**database["OPTIONS"], "options": options}
+    return database | {
+        "CONN_MAX_AGE": environment.integer("PERENNIAL_CONNECTION_SECONDS", 600),
+        "CONN_HEALTH_CHECKS": True,
+        # A cursor held on the server outlives the transaction that PgBouncer gives a connection for.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = environment.text("REDIS_URL") or NO_REDIS
+
+CELERY_BROKER_URL = celery_broker_url(REDIS_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = 600
+CELERY_TASK_TIME_LIMIT = 660
+# Redis hands a task out again after this time without an acknowledgment: it must exceed the time limit.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3_600}
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "deliver-outbox": {"task": "core.deliver_outbox", "schedule": 5.0, "options": {"expires": 30}},
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+TIME_ZONE = "UTC"
+USE_TZ = True
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+
+if environment.flag("PERENNIAL_HTTPS"):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "config.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": environment.text("PERENNIAL_LOG_LEVEL", "WARNING").upper()},
+}
+
+REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
+UNFOLD = {"SITE_TITLE": "Perennial", "SITE_HEADER": "Perennial"}

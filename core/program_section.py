@@ -1,0 +1,105 @@
+"""core's part of a program file: the program itself and its markets."""
+
+from functools import lru_cache
+from typing import Annotated
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, StringConstraints
+
+from core import locks
+from core.models import Market, Program
+from core.money import CURRENCIES
+from core.sections import Coded, Journal, Reader, apply_fields
+
+
+def _read_currency(value: str) -> str:
+    if value not in CURRENCIES:
+        raise ValueError(f"{value!r} is no currency code of ISO 4217, such as GBP")
+    return value
+
+
+def _read_time_zone(value: str) -> str:
+    if value not in _time_zones():
+        raise ValueError(f"{value!r} is no time zone of the IANA database, such as Europe/London or UTC")
+    return value
+
+
+@lru_cache(maxsize=1)
+def _time_zones() -> set[str]:
+    return available_timezones()
+
+
+Currency = Annotated[str, AfterValidator(_read_currency)]
+TimeZone = Annotated[str, AfterValidator(_read_time_zone)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class ProgramEntry(Coded):
+    """The program: its currency and zone give every amount and every day their meaning."""
+
+    name: Name
+    currency: Currency
+    time_zone: TimeZone
+
+
+class MarketEntry(Coded):
+    """Where the program sells."""
+
+    currency: Currency
+    time_zone: TimeZone
+    locales: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=15)], ...]
+    countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...]
+
+
+def parse_program(reader: Reader) -> ProgramEntry | None:
+    """Read the program and make its currency that of every amount read after it."""
+    program = reader.read("program", ProgramEntry)
+    if program is not None:
+        reader.currency = program.currency
+    return program
+
+
+def parse_markets(reader: Reader) -> list[MarketEntry]:
+    """Read the markets."""
+    return reader.read_list("markets", MarketEntry)
+
+
+def open_program(entry: ProgramEntry) -> tuple[Program, bool]:
+    """Return the program that the entry names, locked until the transaction ends, and whether it is new.
+
+    Locks: the program's row, so that two files are applied one after the other.
+    """
+    program, is_new = Program.objects.get_or_create(
+        code=entry.code,
+        defaults={"name": entry.name, "currency": entry.currency, "time_zone": entry.time_zone},
+    )
+    return locks.lock_row(program), is_new
+
+
+def apply_program(journal: Journal, entry: ProgramEntry, *, is_new: bool) -> None:
+    """Bring the program's own fields in line; its currency and zone only before the first fact."""
+    program = journal.program
+    if program.opened_at is not None:
+        fixed = [name for name in ("currency", "time_zone") if getattr(program, name) != getattr(entry, name)]
+        journal.problems.extend(
+            f"program.{name}: is fixed at {getattr(program, name)} since the first fact was recorded" for name in fixed
+        )
+        if fixed:
+            return
+    values = {"name": entry.name, "currency": entry.currency, "time_zone": entry.time_zone}
+    apply_fields(journal, f"program {program.code}", program, values, is_new=is_new)
+
+
+def apply_markets(journal: Journal, entries: list[MarketEntry]) -> None:
+    """Make the program's markets those of the file; one that the file does not name goes."""
+    present = {market.code: market for market in Market.objects.filter(program=journal.program)}
+    for entry in entries:
+        values = entry.model_dump(mode="json", exclude={"code"})
+        market = present.pop(entry.code, None)
+        is_new = market is None
+        if market is None:
+            market = Market.objects.create(program=journal.program, code=entry.code, **values)
+        apply_fields(journal, f"market {entry.code}", market, values, is_new=is_new)
+    for market in present.values():
+        journal.removed(f"market {market.code}", {"currency": market.currency, "time_zone": market.time_zone})
+        market.delete()

@@ -1,0 +1,34 @@
+"""The audit trail: one append-only row for every operator's or command's change."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from core.models import AuditEntry, Program
+
+
+def record(
+    *,
+    action: str,
+    target: str,
+    actor: str,
+    at: datetime,
+    user: User | None = None,
+    program: Program | None = None,
+    reason: str = "",
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> AuditEntry:
+    """Write who did what to which target and why, in the transaction of the change itself."""
+    return AuditEntry.objects.create(
+        action=action,
+        target=target,
+        actor=actor,
+        user=user,
+        program=program,
+        reason=reason,
+        before=before,
+        after=after,
+        recorded_at=at,
+    )

@@ -1,0 +1,280 @@
+"""The checks that a fact must pass before the database is asked, and its canonical content.
+
+A checked fact has every default filled in: program amounts, the one line of an order told without lines. Its
+digest is taken over that form, so an amount left out and the same amount told are the same content.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, NoReturn, TypeVar
+
+from core.money import allocate
+from membership.fact_inputs import (
+    ActivityInput,
+    BadFact,
+    CreditInput,
+    FactConflict,
+    MemberInput,
+    OrderInput,
+    OrderLineInput,
+    RefundInput,
+    RefundLineInput,
+)
+
+DIGEST_BYTES = 16
+# Exact in every JSON reader, and a thousand of them still sum to a bigint.
+MAX_AMOUNT = 2**53 - 1
+MAX_COUNT = 2**31 - 1
+MAX_QUALITY = 2**15 - 1
+
+ID_LENGTH = 200
+CODE_LENGTH = 100
+NAME_LENGTH = 63
+LOCALE_LENGTH = 15
+COUNTRY_LENGTH = 2
+
+T = TypeVar("T", OrderInput, RefundInput, ActivityInput, CreditInput)
+Line = tuple[Any, ...]
+_Amounts = OrderInput | OrderLineInput | RefundInput | RefundLineInput
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Generic[T]):
+    """A fact that is sound in itself; `key` is what makes it unique in its program, `name` what messages call it.
+
+    `lines` of an order: external_id, position, sku, category, units, amount, program amount, discount.
+    `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount.
+    """
+
+    told: T
+    name: str
+    key: tuple[str, ...]
+    digest: bytes
+    program_amount_minor: int = 0
+    lines: Sequence[Line] = ()
+
+
+def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
+    """Check an order and fill in what it leaves to its program.
+
+    Raises: BadFact.
+    """
+    check = _Check(order.external_id)
+    check.text("external_id", order.external_id, ID_LENGTH)
+    check.text("member", order.member, ID_LENGTH, empty=True)
+    for name in ("market", "country", "channel", "device"):
+        check.text(name, getattr(order, name), NAME_LENGTH, empty=True)
+    check.currency(order.currency)
+    paid_at = check.instant("paid_at", order.paid_at)
+    amount = check.program_amount(order, order.currency, currency)
+    lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
+    rows = _order_lines(check, order, lines, amount, currency)
+    told = (order.member, paid_at, order.currency, order.amount_minor, amount)
+    place = (order.market, order.country, order.channel, order.device)
+    return Checked(order, check.external_id, (order.external_id,), _digest(*told, *place, rows), amount, rows)
+
+
+def _order_lines(
+    check: "_Check", order: OrderInput, lines: Sequence[OrderLineInput], amount: int, currency: str
+) -> list[Line]:
+    for index, line in enumerate(lines):
+        check.line(index)
+        check.text("external_id", line.external_id, ID_LENGTH)
+        check.text("sku", line.sku, CODE_LENGTH, empty=True)
+        check.text("category", line.category, CODE_LENGTH, empty=True)
+        check.number("units", line.units, 1, MAX_COUNT)
+        check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
+        check.number("discount_minor", line.discount_minor, 0, MAX_AMOUNT)
+    amounts = _program_amounts(check, order, lines, amount, currency)
+    check.distinct("lines", [line.external_id for line in lines])
+    return [
+        (
+            *(line.external_id, position, line.sku, line.category, line.units),
+            *(line.amount_minor, program_amount, line.discount_minor),
+        )
+        for position, (line, program_amount) in enumerate(zip(lines, amounts, strict=True), 1)
+    ]
+
+
+def check_refund(refund: RefundInput, currency: str) -> Checked[RefundInput]:
+    """Check a refund and fill in what it leaves to its program and to its order.
+
+    Raises: BadFact.
+    """
+    check = _Check(refund.external_id)
+    check.text("external_id", refund.external_id, ID_LENGTH)
+    check.text("member", refund.member, ID_LENGTH, empty=True)
+    check.text("order", refund.order, ID_LENGTH, empty=True)
+    check.currency(refund.currency)
+    refunded_at = check.instant("refunded_at", refund.refunded_at)
+    amount = check.program_amount(refund, refund.currency, currency)
+    rows = _refund_lines(check, refund, amount, currency)
+    told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
+    return Checked(refund, check.external_id, (refund.external_id, refund.member), _digest(*told, rows), amount, rows)
+
+
+def _refund_lines(check: "_Check", refund: RefundInput, amount: int, currency: str) -> list[Line]:
+    for index, line in enumerate(refund.lines):
+        check.line(index)
+        check.text("external_id", line.external_id, ID_LENGTH)
+        check.text("sku", line.sku, CODE_LENGTH, empty=True)
+        check.text("order", line.order, ID_LENGTH, empty=True)
+        check.text("order_line", line.order_line, ID_LENGTH, empty=True)
+        check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
+        if line.units is not None:
+            check.number("units", line.units, 1, MAX_COUNT)
+        if line.order_line and not (line.order or refund.order):
+            check.refuse("order", "an order line is named, but no order")
+    amounts = _program_amounts(check, refund, refund.lines, amount, currency)
+    check.distinct("lines", [line.external_id for line in refund.lines])
+    return [
+        (
+            *(line.external_id, (line.order or refund.order) if line.order_line else "", line.order_line),
+            *(line.sku, line.units, line.amount_minor, program_amount),
+        )
+        for line, program_amount in zip(refund.lines, amounts, strict=True)
+    ]
+
+
+def _program_amounts(
+    check: "_Check",
+    fact: OrderInput | RefundInput,
+    lines: Sequence[OrderLineInput | RefundLineInput],
+    amount: int,
+    currency: str,
+) -> list[int]:
+    """Return the lines' amounts in the program's currency: told, the same currency's, or a share of the fact's."""
+    told = [line.program_amount_minor for line in lines if line.program_amount_minor is not None]
+    if fact.currency == currency or len(told) == len(lines):
+        return [check.program_amount(line, fact.currency, currency, index) for index, line in enumerate(lines)]
+    if told:
+        check.line(None)
+        check.refuse("lines", "tell the program amount of every line or of none")
+    return allocate(amount, [line.amount_minor for line in lines])
+
+
+def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
+    """Check an activity.
+
+    Raises: BadFact.
+    """
+    check = _Check(activity.external_id)
+    check.text("external_id", activity.external_id, ID_LENGTH)
+    check.text("member", activity.member, ID_LENGTH)
+    check.text("kind", activity.kind, NAME_LENGTH)
+    check.text("source", activity.source, NAME_LENGTH, empty=True)
+    occurred_at = check.instant("occurred_at", activity.occurred_at)
+    if activity.quality is not None:
+        check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
+    key = (activity.member, activity.source, activity.external_id)
+    return Checked(activity, check.external_id, key, _digest(activity.kind, occurred_at, activity.quality))
+
+
+def check_credit(credit: CreditInput) -> Checked[CreditInput]:
+    """Check a qualifying credit, which its source and rule name.
+
+    Raises: BadFact.
+    """
+    check = _Check(f"{credit.source} {credit.rule}")
+    check.text("member", credit.member, ID_LENGTH)
+    check.text("source", credit.source, ID_LENGTH)
+    check.text("rule", credit.rule, CODE_LENGTH)
+    check.number("credits", credit.credits, -MAX_COUNT, MAX_COUNT)
+    effective_at = check.instant("effective_at", credit.effective_at)
+    return Checked(
+        credit, check.external_id, (credit.member, credit.source, credit.rule), _digest(credit.credits, effective_at)
+    )
+
+
+def check_member(member: MemberInput) -> None:
+    """Check someone to enroll.
+
+    Raises: BadFact.
+    """
+    check = _Check(member.external_id)
+    check.text("external_id", member.external_id, ID_LENGTH)
+    check.text("locale", member.locale, LOCALE_LENGTH, empty=True)
+    check.text("country", member.country, COUNTRY_LENGTH, empty=True)
+    check.instant("joined_at", member.joined_at)
+
+
+def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], Checked[T]]:
+    """Return the facts by key, in key order: the order in which every call claims them, so that none deadlock.
+
+    Raises: FactConflict if one key comes with two contents.
+    """
+    taken: dict[tuple[str, ...], Checked[T]] = {}
+    for fact in facts:
+        if taken.setdefault(fact.key, fact).digest != fact.digest:
+            raise FactConflict(kind=kind, external_id=fact.name)
+    return dict(sorted(taken.items()))
+
+
+def _digest(*content: object) -> bytes:
+    canonical = json.dumps(content, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(slots=True)
+class _Check:
+    """Refuse what is wrong with one fact, naming the field: `lines.3.units` in its fourth line."""
+
+    external_id: str
+    _place: str = ""
+
+    def line(self, index: int | None) -> None:
+        """Say which line the next checks are about; None for the fact itself."""
+        self._place = "" if index is None else f"lines.{index}."
+
+    def refuse(self, field: str, reason: str) -> NoReturn:
+        raise BadFact(field=f"{self._place}{field}", external_id=self.external_id, reason=reason)
+
+    def text(self, field: str, value: str, length: int, *, empty: bool = False) -> None:
+        if not value and not empty:
+            self.refuse(field, "is empty")
+        if len(value) > length:
+            self.refuse(field, f"is longer than {length} characters")
+        if not value.isascii() or "\0" in value:
+            self._storable(field, value)
+
+    def _storable(self, field: str, value: str) -> None:
+        # PostgreSQL stores neither U+0000 nor halves of surrogate pairs, both of which JSON can carry.
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            self.refuse(field, "holds a character that cannot be stored")
+
+    def number(self, field: str, value: int, least: int, most: int) -> None:
+        if not least <= value <= most:
+            self.refuse(field, f"{value} is not between {least} and {most}")
+
+    def currency(self, value: str) -> None:
+        if len(value) != 3 or not (value.isascii() and value.isalpha() and value.isupper()):
+            self.refuse("currency", f"{value!r} is not an ISO 4217 code")
+
+    def instant(self, field: str, value: datetime) -> str:
+        """Return the instant in its canonical form."""
+        if value.utcoffset() is None:
+            self.refuse(field, "has no UTC offset")
+        return value.astimezone(UTC).isoformat()
+
+    def program_amount(self, told: _Amounts, told_currency: str, currency: str, line: int | None = None) -> int:
+        """Return an amount in the program's currency."""
+        self.line(line)
+        self.number("amount_minor", told.amount_minor, 0, MAX_AMOUNT)
+        amount = told.program_amount_minor
+        if amount is None:
+            if told_currency != currency:
+                self.refuse("currency", f"{told_currency} needs the amount in {currency} told with it")
+            return told.amount_minor
+        self.number("program_amount_minor", amount, 0, MAX_AMOUNT)
+        if told_currency == currency and amount != told.amount_minor:
+            self.refuse("program_amount_minor", f"differs from the amount, which is in {currency} too")
+        return amount
+
+    def distinct(self, field: str, external_ids: Sequence[str]) -> None:
+        self.line(None)
+        if len(set(external_ids)) != len(external_ids):
+            twice = next(name for index, name in enumerate(external_ids) if name in external_ids[:index])
+            self.refuse(field, f"line {twice} comes twice")

@@ -1,0 +1,118 @@
+"""The shapes in which a storefront tells facts, and how one is refused."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+
+class BadFact(Exception):
+    """A fact that cannot be true, or that names what is not there. Nothing of its call was written."""
+
+    def __init__(self, *, field: str, external_id: str, reason: str) -> None:
+        self.field = field
+        self.external_id = external_id
+        self.reason = reason
+        super().__init__(f"{external_id}: {field}: {reason}")
+
+
+class FactConflict(Exception):
+    """A fact with this external id is recorded with other content. Nothing of the call was written."""
+
+    def __init__(self, *, kind: str, external_id: str) -> None:
+        self.kind = kind
+        self.external_id = external_id
+        super().__init__(f"{kind} {external_id} is already recorded with other content")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLineInput:
+    """Units: minor units of the order's currency; `program_amount_minor` of the program's, empty = derived."""
+
+    external_id: str
+    units: int
+    amount_minor: int
+    program_amount_minor: int | None = None
+    discount_minor: int = 0
+    sku: str = ""
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderInput:
+    """A paid order. `member` is the member's external id, empty for a guest."""
+
+    external_id: str
+    member: str = ""
+    paid_at: datetime
+    currency: str
+    amount_minor: int
+    program_amount_minor: int | None = None
+    market: str = ""
+    country: str = ""
+    channel: str = ""
+    device: str = ""
+    lines: tuple[OrderLineInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundLineInput:
+    """What came back of the line `order_line` of the order `order` (empty: the refund's own order).
+
+    Without `order_line` the shop does not know what was returned; without `units` only money went back.
+    """
+
+    external_id: str
+    amount_minor: int
+    program_amount_minor: int | None = None
+    units: int | None = None
+    order: str = ""
+    order_line: str = ""
+    sku: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundInput:
+    """Money given back to `member` (empty: a guest). Its lines decide which orders it touches."""
+
+    external_id: str
+    member: str = ""
+    refunded_at: datetime
+    currency: str
+    amount_minor: int
+    program_amount_minor: int | None = None
+    order: str = ""
+    lines: tuple[RefundLineInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityInput:
+    external_id: str
+    member: str
+    kind: str
+    source: str = ""
+    occurred_at: datetime
+    quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditInput:
+    """A qualifying credit, addressed by (member, source, rule)."""
+
+    member: str
+    source: str
+    rule: str
+    credits: int
+    effective_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberInput:
+    """Someone to enroll. `kind` is person or household; `country` an ISO 3166 code of two letters."""
+
+    external_id: str
+    joined_at: datetime
+    kind: str = "person"
+    locale: str = ""
+    country: str = ""
+    birthday: date | None = None
+    consents: dict[str, Any] = field(default_factory=dict)

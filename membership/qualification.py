@@ -1,0 +1,355 @@
+"""A ladder version as SQL: the metrics it reads, the tier they give, and what an evaluation does.
+
+Each distinct (metric, window) pair is a column m0, m1, ... Only numbers, days and instants become literals.
+The decision at an evaluation, for a member who holds tier c until `guaranteed_until` g:
+
+1. The highest tier whose entry holds is above c: upgrade to it.
+2. The stay requirement of c (its entry, where it has no stay) holds: nothing, but a grace that was given ends
+   (`stayed`, no guarantee), so that the next failure starts anew.
+3. Downgrade `never`, or the evaluation is before g: nothing.
+4. `after_grace` and c's row is no grace yet: grant it (`stayed`, guaranteed to the start of the local day
+   `grace_days` after the evaluation's).
+5. Downgrade to the highest lower tier whose entry or stay holds, or one tier down.
+
+Every tier moved to is guaranteed to the start of the local day `minimum_stay_days` after that of the move.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+
+from psycopg2 import sql
+
+from core.calendar import day_start, last_begun_day
+from membership.definitions import AnyOf, LadderDefinition, Metric, Requirement
+from membership.rules import days_later, requirement_name, window_start
+
+SQL = sql.Composable
+
+_DAY_VALUE: dict[Metric, str] = {
+    "net_spend": "spend_minor - refunds_minor",
+    "order_count": "orders - orders_returned",
+    "credits": "credits",
+    "active_days": "(orders + activities > 0)::int",
+}
+
+
+@dataclass(frozen=True)
+class LadderPlan:
+    """A version ready to run: its tiers' ids by rank, lowest first, and the zone of its days."""
+
+    ladder_id: int
+    version_id: int
+    definition: LadderDefinition
+    tier_ids: tuple[int, ...]
+    zone: str
+
+    @property
+    def is_immediate(self) -> bool:
+        return self.definition.upgrade == "immediate"
+
+    @cached_property
+    def ranks(self) -> dict[int, int]:
+        return {tier_id: rank for rank, tier_id in enumerate(self.tier_ids)}
+
+    @cached_property
+    def columns(self) -> tuple[Requirement, ...]:
+        """One requirement for each distinct metric and window, in order of first use."""
+        found: dict[str, Requirement] = {}
+        for tier in self.definition.tiers:
+            for branch in (*_branches(tier.entry), *_branches(tier.stay)):
+                for requirement in branch:
+                    found.setdefault(requirement_name(requirement), requirement)
+        return tuple(found.values())
+
+    def entry(self, rank: int) -> AnyOf | None:
+        return self.definition.tiers[rank].entry
+
+    def stay(self, rank: int) -> AnyOf | None:
+        return self.definition.tiers[rank].stay or self.definition.tiers[rank].entry
+
+    def minimum_stay(self, moved_at: datetime) -> datetime | None:
+        """Return until when a tier moved to at an instant is guaranteed."""
+        days = self.definition.minimum_stay_days
+        return days_later(moved_at, days, self.zone) if days else None
+
+    def window_starts(self, last_day: date) -> list[date]:
+        """Return the first day of each column's window, where the windows end with `last_day`."""
+        return [window_start(column.window, last_day) for column in self.columns]
+
+
+def _branches(any_of: AnyOf | None) -> list[tuple[Requirement, ...]]:
+    return [branch.all_of for branch in any_of.any_of] if any_of else []
+
+
+# --- literals ------------------------------------------------------------------------------------------------
+
+
+def array(values: Iterable[object], type_name: str) -> SQL:
+    """Return an array literal: one constant, which the server parses faster than a constructor of many."""
+    texts = ("NULL" if value is None else value.isoformat() if isinstance(value, date) else str(value)
+             for value in values)  # fmt: skip
+    # Instants hold no comma, brace or quote: nothing in a literal of numbers, dates and booleans needs escaping.
+    return sql.SQL("{}::{}[]").format(sql.Literal("{" + ",".join(texts) + "}"), sql.SQL(type_name))
+
+
+def _joined(parts: Iterable[SQL], separator: str = ", ") -> SQL:
+    return sql.SQL(separator).join(list(parts))
+
+
+def _column(index: int) -> SQL:
+    return sql.SQL(f"m{index}")
+
+
+# --- metrics -------------------------------------------------------------------------------------------------
+
+
+def member_day_metrics(plan: LadderPlan, members: SQL, last_day: date) -> SQL:
+    """Return a query of (member_id, m0, ...) over whole days up to `last_day`.
+
+    members: a condition on member_id.
+    """
+    starts = plan.window_starts(last_day)
+    first = min(starts, default=last_day)
+    sums = (_day_sum(column.metric, start, first) for column, start in zip(plan.columns, starts, strict=True))
+    return sql.SQL(
+        "SELECT member_id{sums} FROM membership_memberday"
+        " WHERE {members} AND day BETWEEN {first} AND {last} GROUP BY member_id"
+    ).format(
+        sums=_joined((sql.SQL(", {} AS {}").format(value, _column(i)) for i, value in enumerate(sums)), ""),
+        members=members,
+        first=sql.Literal(first),
+        last=sql.Literal(last_day),
+    )
+
+
+def _day_sum(metric: Metric, start: date, first: date) -> SQL:
+    """Return a column's sum over the days of one group; the widest window needs no filter of its own."""
+    inside = sql.SQL("") if start == first else sql.SQL(" FILTER (WHERE day >= {})").format(sql.Literal(start))
+    return sql.SQL("coalesce(sum({}){}, 0)::bigint").format(sql.SQL(_DAY_VALUE[metric]), inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A member just after a fact: everything of that instant has happened, and its local day has begun."""
+
+    member_id: int
+    fact_at: datetime
+    day: date
+
+
+# What happened of the moment's own day, up to and including the moment.
+_PARTIAL: dict[Metric, str] = {
+    "net_spend": """
+        (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_order f
+          WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
+      - (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_refund f
+          WHERE f.member_id = c.member_id AND f.refunded_at BETWEEN c.day_at AND c.fact_at)""",
+    "order_count": """
+        (SELECT count(*) FROM membership_order f
+          WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
+      - (SELECT count(*) FROM membership_order f
+          WHERE f.member_id = c.member_id AND f.returned_at BETWEEN c.day_at AND c.fact_at)""",
+    "credits": """
+        (SELECT coalesce(sum(credits), 0) FROM membership_qualifyingcredit f
+          WHERE f.member_id = c.member_id AND f.effective_at BETWEEN c.day_at AND c.fact_at)""",
+    "active_days": """
+        (EXISTS (SELECT FROM membership_order f
+          WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
+      OR EXISTS (SELECT FROM membership_activity f
+          WHERE f.member_id = c.member_id AND f.occurred_at BETWEEN c.day_at AND c.fact_at))::int""",
+}
+
+# What was given back afterwards of the orders that a moment's window had counted. A refund counts through the order
+# that it names; one that names none counts through the orders of its lines.
+_RETURNED_LATER: dict[Metric, str] = {
+    "net_spend": """
+      - (SELECT coalesce(sum(amount), 0) FROM (
+          SELECT f.program_amount_minor AS amount FROM membership_refund f
+            JOIN membership_order o ON o.id = f.order_id AND o.member_id = f.member_id
+           WHERE f.member_id = c.member_id AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
+             AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}
+          UNION ALL
+          SELECT l.program_amount_minor FROM membership_refund f
+            JOIN membership_refundline l ON l.refund_id = f.id AND l.member_id = f.member_id
+            JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
+            JOIN membership_order o ON o.id = b.order_id AND o.member_id = f.member_id
+           WHERE f.member_id = c.member_id AND f.order_id IS NULL
+             AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
+             AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}) later)""",
+    "order_count": """
+      - (SELECT count(*) FROM membership_order f
+          WHERE f.member_id = c.member_id AND f.paid_at <= c.fact_at AND f.local_date >= c.{start}
+            AND f.returned_at > c.fact_at AND f.returned_at < {until})""",
+}
+
+
+def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: datetime | None = None) -> SQL:
+    """Return a query of (member_id, fact_at, m0, ...) for each moment.
+
+    refunds_until: subtract what came back of the counted orders after the moment and before this instant.
+    """
+    starts = [plan.window_starts(moment.day) for moment in moments]
+    names = [sql.SQL(f"s{i}") for i in range(len(plan.columns))]
+    values = (
+        sql.SQL(", ((SELECT coalesce(sum({day}), 0) FROM membership_memberday d WHERE d.member_id = c.member_id"
+                " AND d.day >= c.{start} AND d.day < c.day) + {partial}{later})::bigint AS {name}").format(
+            day=sql.SQL(_DAY_VALUE[column.metric]),
+            start=names[i],
+            partial=sql.SQL(_PARTIAL[column.metric]),
+            later=sql.SQL("" if refunds_until is None else _RETURNED_LATER.get(column.metric, "")).format(
+                until=sql.Literal(refunds_until), start=names[i]
+            ),
+            name=_column(i),
+        )
+        for i, column in enumerate(plan.columns)
+    )  # fmt: skip
+    return sql.SQL("SELECT c.member_id, c.fact_at{values} FROM unnest({arrays}) AS c({names})").format(
+        values=_joined(values, ""),
+        arrays=_joined(
+            [
+                array((m.member_id for m in moments), "bigint"),
+                array((m.fact_at for m in moments), "timestamptz"),
+                array((m.day for m in moments), "date"),
+                array((day_start(m.day, plan.zone) for m in moments), "timestamptz"),
+                *(array((row[i] for row in starts), "date") for i in range(len(plan.columns))),
+            ]
+        ),
+        names=_joined([sql.SQL("member_id, fact_at, day, day_at"), *names]),
+    )
+
+
+# --- decisions -----------------------------------------------------------------------------------------------
+
+
+def evidence(plan: LadderPlan) -> SQL:
+    """Return the columns as one JSON object by name."""
+    pairs = (
+        sql.SQL("{}, {}").format(sql.Literal(requirement_name(column)), _column(i))
+        for i, column in enumerate(plan.columns)
+    )
+    return sql.SQL("jsonb_build_object({})").format(_joined(pairs))
+
+
+def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
+    index = {requirement_name(column): i for i, column in enumerate(plan.columns)}
+    if any_of is None:
+        return sql.SQL("true")
+    branches = (
+        _joined(
+            (
+                sql.SQL("{} >= {}").format(_column(index[requirement_name(need)]), sql.Literal(need.at_least))
+                for need in branch.all_of
+            ),
+            " AND ",
+        )
+        for branch in any_of.any_of
+    )
+    return sql.SQL("({})").format(_joined(branches, " OR "))
+
+
+def entry_rank(plan: LadderPlan) -> SQL:
+    """Return the highest rank whose entry holds."""
+    cases = (
+        sql.SQL("WHEN {} THEN {}").format(_holds(plan, plan.entry(rank)), sql.Literal(rank))
+        for rank in range(len(plan.tier_ids) - 1, 0, -1)
+    )
+    return sql.SQL("CASE {} ELSE 0 END").format(_joined(cases, " "))
+
+
+def _stays(plan: LadderPlan) -> SQL:
+    cases = (
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(rank), _holds(plan, plan.stay(rank)))
+        for rank in range(1, len(plan.tier_ids))
+    )
+    return sql.SQL("CASE rank {} ELSE true END").format(_joined(cases, " "))
+
+
+def _dropped_rank(plan: LadderPlan) -> SQL:
+    if plan.definition.downgrade.to == "one_tier":
+        return sql.SQL("rank - 1")
+    cases = (
+        sql.SQL("WHEN rank > {rank} AND ({entry} OR {stay}) THEN {rank}").format(
+            rank=sql.Literal(rank), entry=_holds(plan, plan.entry(rank)), stay=_holds(plan, plan.stay(rank))
+        )
+        for rank in range(len(plan.tier_ids) - 2, 0, -1)
+    )
+    lower = list(cases)
+    return sql.SQL("CASE {} ELSE 0 END").format(_joined(lower, " ")) if lower else sql.SQL("0")
+
+
+def _rank_of(plan: LadderPlan) -> SQL:
+    cases = (
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(tier_id), sql.Literal(rank))
+        for rank, tier_id in enumerate(plan.tier_ids)
+    )
+    return sql.SQL("CASE h.tier_id {} END").format(_joined(cases, " "))
+
+
+def decision(plan: LadderPlan, *, held: SQL, members: SQL, instant: datetime) -> SQL:
+    """Return a query of what an evaluation changes: (member_id, tier_id, cause, guaranteed_until, evidence).
+
+    held: a query of (member_id, tier_id, in_grace, guaranteed_until) just before the instant; members: a condition
+    on member_id that holds for all of them. Members for whom nothing changes give no row.
+    """
+    policy = plan.definition.downgrade
+    metrics = (sql.SQL(", coalesce({0}, 0) AS {0}").format(_column(i)) for i in range(len(plan.columns)))
+    return sql.SQL("""
+        SELECT member_id, ({tiers})[1 + CASE outcome WHEN 'up' THEN top WHEN 'down' THEN {dropped} ELSE rank END]
+                   AS tier_id,
+               CASE outcome WHEN 'up' THEN 'upgraded' WHEN 'down' THEN 'downgraded' ELSE 'stayed' END AS cause,
+               CASE outcome WHEN 'grace' THEN {grace} WHEN 'kept' THEN NULL ELSE {stay} END::timestamptz
+                   AS guaranteed_until,
+               {evidence} AS evidence
+          FROM (
+            SELECT *, CASE WHEN top > rank THEN 'up'
+                           WHEN {stays} THEN CASE WHEN in_grace THEN 'kept' END
+                           WHEN {never} OR guaranteed_until > {instant} THEN NULL
+                           WHEN {grants} AND NOT in_grace THEN 'grace'
+                           ELSE 'down' END AS outcome
+              FROM (
+                SELECT *, {top} AS top
+                  FROM (
+                    SELECT h.member_id, {rank} AS rank, h.in_grace, h.guaranteed_until{metrics}
+                      FROM ({held}) h LEFT JOIN ({sums}) m ON m.member_id = h.member_id
+                  ) measured
+              ) ranked
+          ) decided
+         WHERE outcome IS NOT NULL
+    """).format(
+        tiers=array(plan.tier_ids, "bigint"),
+        dropped=_dropped_rank(plan),
+        grace=sql.Literal(days_later(instant, policy.grace_days, plan.zone)),
+        stay=sql.Literal(plan.minimum_stay(instant)),
+        evidence=evidence(plan),
+        stays=_stays(plan),
+        never=sql.Literal(policy.when == "never"),
+        instant=sql.Literal(instant),
+        grants=sql.Literal(policy.when == "after_grace"),
+        top=entry_rank(plan),
+        rank=_rank_of(plan),
+        metrics=_joined(metrics, ""),
+        held=held,
+        sums=member_day_metrics(plan, members, last_begun_day(instant, plan.zone)),
+    )
+
+
+
+def insert_decision(plan: LadderPlan, decided: SQL, *, instant: datetime, at: datetime) -> SQL:
+    """Return the statement that writes what an evaluation changes, by ascending member: (member_id, cause) of each."""
+    return sql.SQL("""
+        INSERT INTO membership_tierperiod
+               (member_id, ladder_id, tier_id, version_id, valid_from, recorded_at, cause, guaranteed_until, evidence)
+        SELECT member_id, {ladder}, tier_id, {version}, {instant}, {at}, cause, guaranteed_until, evidence
+          FROM ({decided}) d
+         ORDER BY member_id
+        ON CONFLICT (member_id, ladder_id, valid_from) WHERE superseded_at IS NULL DO NOTHING
+        RETURNING member_id, cause
+    """).format(
+        ladder=sql.Literal(plan.ladder_id),
+        version=sql.Literal(plan.version_id),
+        instant=sql.Literal(instant),
+        at=sql.Literal(at),
+        decided=decided,
+    )

@@ -1,0 +1,224 @@
+"""The scheduled evaluation of every member of a ladder: begin, late facts, chunks, finish.
+
+It begins behind a barrier: every intake that read the older `Ladder.evaluated_at` has committed, so the chunks see
+its facts; every later one reads the new instant and marks its member dirty if its fact is older. Then each range of
+member ids is one statement that writes only changes. All of it can be killed, repeated and run side by side: the
+evaluation is unique by ladder and instant, a chunk is done once, a tier period is unique by member and instant.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.db.models import Max, Min, Q
+from psycopg2 import sql
+
+from core import locks as core_locks
+from core.calendar import TICK
+from membership import locks
+from membership.ladder_plans import LadderPlans, load_plans
+from membership.models import (
+    DirtyMember,
+    Evaluation,
+    EvaluationChunk,
+    Ladder,
+    Member,
+    TierCause,
+)
+from membership.qualification import SQL, LadderPlan, decision, insert_decision
+from membership.services import periods
+from membership.services.corrections import find_corrections, list_suspects
+from membership.services.recompute import BATCH_MEMBERS, recompute_locked
+
+# About half a second of work: short enough to lose to a kill, long enough to make the cost of a task invisible.
+CHUNK_MEMBERS = 100_000
+# Sums for a hundred thousand members stay in memory. The chunks are the parallelism, and their plans are too short
+# for just-in-time compilation to pay.
+_CHUNK_SETTINGS = "SET LOCAL work_mem = '64MB'; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off"
+
+Progress = Callable[[int, int], None]
+
+
+class NotScheduled(Exception):
+    """The ladder plans no evaluation at this instant."""
+
+
+class EvaluationOutOfOrder(Exception):
+    """A later evaluation has begun, or an earlier one has not finished."""
+
+
+def evaluate(
+    *,
+    ladder: Ladder,
+    instant: datetime,
+    at: datetime,
+    chunk_size: int = CHUNK_MEMBERS,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run a scheduled evaluation to its end, beside other workers if there are any, and return it.
+
+    progress: called with the chunks done and all chunks after each one.
+    Raises: NotScheduled; EvaluationOutOfOrder.
+    Idempotency: a finished evaluation is returned as it is; an interrupted one goes on.
+    """
+    evaluation = begin(ladder=ladder, instant=instant, at=at, chunk_size=chunk_size)
+    if evaluation.finished_at is None:
+        apply_dirty(ladder=ladder, at=at)
+        while run_chunk(evaluation_id=evaluation.pk, at=at) or run_chunk(evaluation_id=evaluation.pk, at=at, wait=True):
+            if progress:
+                chunks = EvaluationChunk.objects.filter(evaluation=evaluation)
+                progress(chunks.exclude(done_at=None).count(), chunks.count())
+        finish(evaluation_id=evaluation.pk, at=at)
+        evaluation.refresh_from_db()
+    return evaluation
+
+
+def list_due(*, ladder: Ladder, until: datetime) -> list[datetime]:
+    """Return the evaluations that have not finished, oldest first; before the first one, all since anyone joined."""
+    after = ladder.completed_at or Member.objects.filter(program=ladder.program_id).aggregate(at=Min("joined_at"))["at"]
+    return load_plans(ladder).list_evaluations(after=after, until=until) if after else []
+
+
+def due_evaluations(*, ladder: Ladder, after: datetime, until: datetime) -> list[datetime]:
+    """Return the instants in (after, until] at which the ladder plans an evaluation."""
+    return load_plans(ladder).list_evaluations(after=after, until=until)
+
+
+@transaction.atomic(durable=True)
+def begin(*, ladder: Ladder, instant: datetime, at: datetime, chunk_size: int = CHUNK_MEMBERS) -> Evaluation:
+    """Make an evaluation and its chunks behind the barrier, or return the one that was begun before.
+
+    Raises: NotScheduled; EvaluationOutOfOrder.
+    Locks: the ladder, then the days of all members: it waits for the intakes under way and holds back new ones for
+    the few statements that follow.
+    """
+    ladder = core_locks.lock_row(ladder)
+    begun = Evaluation.objects.filter(ladder=ladder, at=instant).first()
+    if begun is not None:
+        return begun
+    plans = load_plans(ladder)
+    plan = plans.at(instant)
+    if plan is None or not plans.list_evaluations(after=instant - TICK, until=instant):
+        raise NotScheduled(f"ladder {ladder.code} plans no evaluation at {instant.isoformat()}")
+    if (ladder.evaluated_at or instant) > instant or ladder.evaluated_at != ladder.completed_at:
+        raise EvaluationOutOfOrder(f"ladder {ladder.code} was evaluated at {ladder.evaluated_at}, not all of it done")
+    locks.lock_member_days()
+    evaluation = Evaluation.objects.create(ladder=ladder, version_id=plan.version_id, at=instant, started_at=at)
+    EvaluationChunk.objects.bulk_create(
+        EvaluationChunk(evaluation=evaluation, first_member_id=first, last_member_id=first + chunk_size - 1)
+        for first in _first_ids(ladder.program_id, chunk_size)
+    )
+    Ladder.objects.filter(pk=ladder.pk).update(evaluated_at=instant)
+    return evaluation
+
+
+def _first_ids(program_id: int, chunk_size: int) -> range:
+    """Return where each range of member ids begins. Ids of other programs in between only make a chunk smaller."""
+    ids = Member.objects.filter(program=program_id).aggregate(first=Min("pk"), last=Max("pk"))
+    return range(ids["first"], ids["last"] + 1, chunk_size) if ids["first"] is not None else range(0)
+
+
+def apply_dirty(*, ladder: Ladder, at: datetime) -> int:
+    """Work out again the tiers of members with late facts, from the earliest one, and return how many rows changed.
+
+    Locks: the members, ascending, in batches of a transaction each. Marks are only made under the same locks, so
+    none is deleted unseen.
+    """
+    plans = load_plans(Ladder.objects.select_related("program").get(pk=ladder.pk))
+    changed, last = 0, 0
+    while True:
+        marked = DirtyMember.objects.filter(ladder=ladder, member_id__gt=last).order_by("member_id")
+        ids = list(marked.values_list("member_id", flat=True)[:BATCH_MEMBERS])
+        if not ids:
+            return changed
+        changed += _apply_dirty_batch(plans, ids, at=at)
+        last = ids[-1]
+
+
+@transaction.atomic
+def _apply_dirty_batch(plans: LadderPlans, member_ids: list[int], *, at: datetime) -> int:
+    marks = DirtyMember.objects.filter(ladder=plans.ladder, member_id__in=locks.lock_members(member_ids))
+    since = dict(marks.values_list("member_id", "since"))
+    changed = recompute_locked(plans, since, at=at)
+    DirtyMember.objects.filter(ladder=plans.ladder, member_id__in=list(since)).delete()
+    return changed
+
+
+@transaction.atomic(durable=True)
+def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
+    """Decide for the next range of members; False if none is left, or all that are left are other workers'.
+
+    Locks: the chunk. wait: wait for other workers' chunks instead of leaving them out.
+    """
+    chunk = locks.lock_open_chunk(evaluation_id, wait=wait)
+    if chunk is None:
+        # Whoever waited for a chunk finds it done by now; another may be open.
+        return wait and EvaluationChunk.objects.filter(evaluation_id=evaluation_id, done_at=None).exists()
+    evaluation = Evaluation.objects.select_related("ladder__program").get(pk=evaluation_id)
+    plans = load_plans(evaluation.ladder)
+    plan = plans.at(evaluation.at)
+    if plan is None or plan.version_id != evaluation.version_id:
+        raise RuntimeError(f"evaluation {evaluation_id} began with another version than the one in force")
+    corrected = _correct(plans, chunk, evaluation.at, at=at)
+    moved = _decide(plan, chunk, evaluation.at, at=at)
+    causes = Counter(cause for _, cause in moved)
+    chunk.upgraded, chunk.downgraded = causes[TierCause.UPGRADED], causes[TierCause.DOWNGRADED] + len(corrected)
+    chunk.done_at = at
+    chunk.save(update_fields=["upgraded", "downgraded", "done_at"])
+    members = [*corrected, *(member_id for member_id, _ in moved)]
+    periods.publish_moves(plans, ((member_id, evaluation.at) for member_id in members), at=at)
+    return True
+
+
+def _correct(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[int]:
+    """Undo the immediate upgrades whose orders came back. Who has a row at the instant is then decided."""
+    if not plans.is_immediate_from(plans.get_evaluation_before(instant)):
+        return []
+    suspects = list_suspects(plans, first=chunk.first_member_id, last=chunk.last_member_id, instant=instant)
+    histories = {
+        member_id: before
+        for member_id, rows in periods.load_histories(plans.ladder.pk, suspects).items()
+        if (before := [row for row in rows if row.valid_from <= instant]) and before[-1].valid_from < instant
+    }
+    corrections = find_corrections(plans, histories, instant)
+    periods.insert(plans, list(corrections.items()), at=at)
+    return list(corrections)
+
+
+def _decide(plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[periods.Cells]:
+    """Write what the evaluation changes in a range and return (member_id, cause) of each new row."""
+    members = sql.SQL("member_id BETWEEN {} AND {}").format(
+        sql.Literal(chunk.first_member_id), sql.Literal(chunk.last_member_id)
+    )
+    decided = decision(plan, held=_held(plan.ladder_id, members, instant), members=members, instant=instant)
+    with connection.cursor() as cursor:
+        cursor.execute(_CHUNK_SETTINGS)
+        cursor.execute(insert_decision(plan, decided, instant=instant, at=at))
+        return cursor.fetchall()
+
+
+def _held(ladder_id: int, members: SQL, instant: datetime) -> SQL:
+    """Return a query of what each member of a range holds just before an instant, without those decided at it."""
+    return sql.SQL("""
+        SELECT member_id, tier_id, cause = 'stayed' AND guaranteed_until IS NOT NULL AS in_grace, guaranteed_until
+          FROM (SELECT DISTINCT ON (member_id) member_id, tier_id, cause, guaranteed_until, valid_from
+                  FROM membership_tierperiod
+                 WHERE ladder_id = {ladder} AND {members} AND superseded_at IS NULL AND valid_from <= {instant}
+                 ORDER BY member_id DESC, valid_from DESC) latest
+         WHERE valid_from < {instant}
+    """).format(ladder=sql.Literal(ladder_id), members=members, instant=sql.Literal(instant))
+
+
+@transaction.atomic
+def finish(*, evaluation_id: int, at: datetime) -> bool:
+    """Close an evaluation whose chunks are all done; False if it is closed already or one is open."""
+    unfinished = Evaluation.objects.filter(pk=evaluation_id, finished_at=None)
+    if EvaluationChunk.objects.filter(evaluation_id=evaluation_id, done_at=None).exists():
+        return False
+    if not unfinished.update(finished_at=at):
+        return False
+    evaluation = Evaluation.objects.get(pk=evaluation_id)
+    reached = Q(completed_at=None) | Q(completed_at__lt=evaluation.at)
+    Ladder.objects.filter(reached, pk=evaluation.ladder_id).update(completed_at=evaluation.at)
+    return True

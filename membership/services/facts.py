@@ -1,0 +1,92 @@
+"""The intake of facts: one set-based mechanism for one fact and for thousands.
+
+Every call is one transaction: all of it is written or nothing. A fact that was recorded before with the same
+content has no effect, so a call can be repeated, also while the first one is still running.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from core.models import Program
+from membership.fact_checks import check_activity, check_credit, check_order, check_refund, take_once
+from membership.fact_inputs import (
+    ActivityInput,
+    BadFact,
+    CreditInput,
+    FactConflict,
+    OrderInput,
+    OrderLineInput,
+    RefundInput,
+    RefundLineInput,
+)
+from membership.services.activities import record_activities, record_qualifying_credits
+from membership.services.batch import RecordedFacts, open_batch
+from membership.services.orders import record_orders
+from membership.services.refunds import record_refunds
+
+__all__ = [
+    "ActivityInput",
+    "BadFact",
+    "CreditInput",
+    "FactConflict",
+    "OrderInput",
+    "OrderLineInput",
+    "RecordedFacts",
+    "RefundInput",
+    "RefundLineInput",
+    "record_credits",
+    "record_facts",
+]
+
+
+@transaction.atomic
+def record_facts(
+    *,
+    program: Program,
+    orders: Sequence[OrderInput] = (),
+    refunds: Sequence[RefundInput] = (),
+    activities: Sequence[ActivityInput] = (),
+    at: datetime,
+) -> RecordedFacts:
+    """Record what the storefront tells, orders before the refunds of them.
+
+    Raises: BadFact for a fact that cannot be true; FactConflict for a known id with other content.
+    Locks: see membership.locks.
+    """
+    currency = program.currency
+    new_orders = take_once("order", (check_order(order, currency) for order in orders))
+    new_refunds = take_once("refund", (check_refund(refund, currency) for refund in refunds))
+    new_activities = take_once("activity", map(check_activity, activities))
+    facts: tuple[OrderInput | RefundInput | ActivityInput, ...] = (*orders, *refunds, *activities)
+    if not facts:
+        return RecordedFacts()
+    batch = open_batch(program=program, members=(fact.member for fact in facts), at=at)
+    if new_orders:
+        record_orders(batch, new_orders)
+    if new_refunds:
+        record_refunds(batch, new_refunds)
+    if new_activities:
+        record_activities(batch, new_activities)
+    return batch.finish(told=len(facts))
+
+
+@transaction.atomic
+def record_credits(
+    *,
+    program: Program,
+    credits: Sequence[CreditInput],  # noqa: A002 nobody wants the interpreter's license text here
+    at: datetime,
+) -> RecordedFacts:
+    """Record qualifying credits, each once by its member, source and rule.
+
+    Raises: BadFact; FactConflict for a known (member, source, rule) with another number or instant.
+    Locks: see membership.locks.
+    """
+    new_credits = take_once("credit", map(check_credit, credits))
+    if not new_credits:
+        return RecordedFacts()
+    batch = open_batch(program=program, members=(credit.member for credit in credits), at=at)
+    record_qualifying_credits(batch, new_credits)
+    return batch.finish(told=len(credits))

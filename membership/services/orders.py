@@ -1,0 +1,89 @@
+"""Orders and their lines on their way in."""
+
+from typing import Any
+
+from django.db import connection
+
+from membership.fact_checks import Checked
+from membership.fact_inputs import FactConflict, OrderInput
+from membership.services.batch import Batch, copy_rows
+
+_CLAIM_KEYS = """
+    INSERT INTO membership_orderkey (program_id, external_id, order_id)
+    SELECT %s, external_id, nextval(pg_get_serial_sequence('membership_order', 'id'))
+    FROM unnest(%s::text[]) AS told (external_id)
+    ON CONFLICT (program_id, external_id) DO NOTHING
+    RETURNING external_id, order_id"""
+
+_KNOWN_DIGESTS = """
+    SELECT k.external_id, o.content_digest
+    FROM membership_orderkey k JOIN membership_order o ON o.id = k.order_id
+    WHERE k.program_id = %s AND k.external_id = ANY(%s)"""
+
+_ORDER_TEXTS = ("external_id", "currency", "market", "country", "channel", "device")
+_ORDER_COLUMNS = (
+    *("id", "program_id", "member_id", "paid_at", "local_date", "amount_minor", "program_amount_minor"),
+    *("content_digest", "recorded_at", *_ORDER_TEXTS),
+)
+_LINE_COLUMNS = (
+    *("order_id", "member_id", "returned_units", "returned_minor", "external_id", "position", "sku", "category"),
+    *("units", "amount_minor", "program_amount_minor", "discount_minor"),
+)
+
+Orders = dict[tuple[str, ...], Checked[OrderInput]]
+
+
+def record_orders(batch: Batch, orders: Orders) -> None:
+    """Write the orders that are new, in key order.
+
+    Raises: BadFact, FactConflict.
+    Locks: waits for another transaction that is writing one of these orders.
+    """
+    member_ids = {key: batch.member_id(o.told.member, fact=o.told.external_id) for key, o in orders.items()}
+    claimed = _claim(batch, orders)
+    new = [(claimed[key[0]], member_ids[key], orders[key]) for key in orders if key[0] in claimed]
+    if not new:
+        return
+    batch.order_ids.extend(order_id for order_id, _, _ in new)
+    copy_rows(
+        "membership_order",
+        _ORDER_COLUMNS,
+        (_order_row(batch, order_id, member_id, order) for order_id, member_id, order in new),
+        texts=_ORDER_TEXTS,
+    )
+    copy_rows(
+        "membership_orderline",
+        _LINE_COLUMNS,
+        ((order_id, member_id, 0, 0, *line) for order_id, member_id, order in new for line in order.lines),
+        texts=("external_id", "sku", "category"),
+    )
+
+
+def _claim(batch: Batch, orders: Orders) -> dict[str, int]:
+    """Claim the orders' external ids and return the ids of those that are new.
+
+    The unique key decides between two connections: the second one waits here and then finds the order recorded.
+    """
+    names = [key[0] for key in orders]
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM_KEYS, [batch.program.pk, names])
+        claimed: dict[str, int] = dict(cursor.fetchall())
+        known = [name for name in names if name not in claimed]
+        if known:
+            cursor.execute(_KNOWN_DIGESTS, [batch.program.pk, known])
+            for name, digest in cursor.fetchall():
+                if bytes(digest) != orders[(name,)].digest:
+                    raise FactConflict(kind="order", external_id=name)
+    return claimed
+
+
+def _order_row(batch: Batch, order_id: int, member_id: int | None, order: Checked[OrderInput]) -> tuple[Any, ...]:
+    told = order.told
+    day = batch.note(member_id, told.paid_at)
+    day.orders += 1
+    day.spend_minor += order.program_amount_minor
+    return (
+        *(order_id, batch.program.pk, member_id, told.paid_at, batch.local_date(told.paid_at)),
+        *(told.amount_minor, order.program_amount_minor, rf"\x{order.digest.hex()}", batch.at),
+        *(told.external_id, told.currency, told.market, told.country, told.channel, told.device),
+    )

@@ -1,0 +1,96 @@
+"""What the rest of the project asks of tiers: follow new facts, work tiers out again, evaluate on schedule."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import OuterRef, Subquery
+
+from core.calendar import day_start
+from core.models import Program
+from membership import locks
+from membership.ladder_plans import LadderPlans, load_plans
+from membership.models import DirtyMember, Ladder, Member, MemberDay
+from membership.services.batch import RecordedFacts
+from membership.services.evaluations import apply_dirty, due_evaluations, evaluate, list_due
+from membership.services.recompute import BATCH_MEMBERS, recompute, recompute_locked
+
+__all__ = ["apply_dirty", "due_evaluations", "evaluate", "follow_facts", "list_due", "recompute"]
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """A member with new facts: the earliest that matters (not before joining) and the start of the last day."""
+
+    first: datetime
+    joined_at: datetime
+    last_day_at: datetime
+
+
+@transaction.atomic
+def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> None:
+    """Move members' tiers as new facts demand, in the transaction that wrote the facts and after them.
+
+    A fact dated before the ladder's last evaluation marks its member dirty for the next close. A member with a fact
+    after an evaluation that has not finished is taken through it at once, so that the fact earns with the tier of
+    its time whenever the job runs. Immediate upgrades follow, from the member's earliest new fact on.
+
+    Locks: the members, ascending. What decides is read after the locks: of two intakes of one member the second
+    sees all that the first wrote, and an evaluation that has begun is seen by every intake it did not wait for.
+    """
+    ids = locks.lock_members(recorded.first_fact_at)
+    if not ids:
+        return
+    news = _read_news(program, recorded.first_fact_at, ids)
+    for ladder in Ladder.objects.filter(program=program).order_by("pk"):
+        ladder.program = program
+        _follow(load_plans(ladder), news, at=at)
+
+
+def _read_news(program: Program, first_fact_at: Mapping[int, datetime], ids: list[int]) -> dict[int, _News]:
+    last_day = MemberDay.objects.filter(member_id=OuterRef("pk")).order_by("-day").values("day")[:1]
+    rows = Member.objects.filter(pk__in=ids).order_by("pk").values_list("pk", "joined_at", Subquery(last_day))
+    return {
+        member_id: _News(
+            first=max(first_fact_at[member_id], joined_at),
+            joined_at=joined_at,
+            last_day_at=day_start(day, program.time_zone),
+        )
+        for member_id, joined_at, day in rows
+    }
+
+
+def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> None:
+    evaluated_at, completed_at = plans.ladder.evaluated_at, plans.ladder.completed_at
+    if evaluated_at is not None:
+        _mark_dirty(plans.ladder, {m: new.first for m, new in news.items() if new.first < evaluated_at})
+    waiting_since = {m: max(completed_at or new.joined_at, new.joined_at) for m, new in news.items()}
+    due = plans.list_evaluations(
+        after=min(waiting_since.values()), until=max(new.last_day_at for new in news.values())
+    )
+    since: dict[int, datetime] = {}
+    for member_id, new in news.items():
+        waits = bisect_right(due, waiting_since[member_id]) < bisect_right(due, new.last_day_at)
+        start = waiting_since[member_id] if waits else max(new.first, evaluated_at or new.first)
+        if waits or plans.is_immediate_from(start):
+            since[member_id] = start
+    members = list(since)
+    for first in range(0, len(members), BATCH_MEMBERS):
+        part = members[first : first + BATCH_MEMBERS]
+        recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at)
+
+
+def _mark_dirty(ladder: Ladder, since: Mapping[int, datetime]) -> None:
+    """Remember the earliest late fact of each member. The members are locked, so nobody else marks them."""
+    if not since:
+        return
+    marks = DirtyMember.objects.filter(ladder=ladder, member_id__in=list(since))
+    known = dict(marks.values_list("member_id", "since"))
+    DirtyMember.objects.bulk_create(
+        [DirtyMember(ladder=ladder, member_id=m, since=min(first, known.get(m, first))) for m, first in since.items()],
+        update_conflicts=True,
+        unique_fields=["member", "ladder"],
+        update_fields=["since"],
+    )

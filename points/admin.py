@@ -1,0 +1,330 @@
+"""The ledger as support and finance read it: a member's balances and statement, each transaction in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import BigIntegerField, Case, F, Model, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce, Concat, JSONObject
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, VersionedInline, VersionInline
+from core.money import format_minor
+from membership.admin import MemberAdmin, OfMemberAdmin
+from membership.models import Activity, Order, OrderLine, Refund, RefundLine
+from points.models import (
+    SEQ_BITS,
+    Account,
+    Accrual,
+    AccrualReturn,
+    Bucket,
+    EarnRule,
+    EarnRuleVersion,
+    LedgerEntry,
+    LedgerNote,
+    LedgerTransaction,
+    Lot,
+    LotAllocation,
+    LotBalance,
+    SourceKind,
+    Wallet,
+    WalletVersion,
+)
+
+BALANCES = {Bucket.AVAILABLE, Bucket.PENDING, Bucket.HELD, Bucket.DEBT}
+# The URL names of the pages of what a source id points at; a line is shown on its order's page, under another id.
+_PAGES = {
+    SourceKind.ORDER: "admin:membership_order_change",
+    SourceKind.REFUND: "admin:membership_refund_change",
+    SourceKind.ACTIVITY: "admin:membership_activity_change",
+    SourceKind.TRANSACTION: "admin:points_ledgertransaction_change",
+}
+
+
+def with_source(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Add `source_text`, the storefront's name of what each row's source id points at."""
+
+    def name(model: type[Model], text: Any) -> Subquery:
+        found = model._default_manager.filter(pk=OuterRef("source_id"), member_id=OuterRef("member_id"))
+        return Subquery(found.order_by().values(text_=text)[:1])
+
+    def line(model: type[Model], parent: str) -> Subquery:
+        return name(model, Concat(F(f"{parent}__external_id"), Value(" line "), F("external_id")))
+
+    sourced: QuerySet[Any] = rows.annotate(
+        source_text=Case(
+            When(source_kind=SourceKind.ORDER, then=name(Order, F("external_id"))),
+            When(source_kind=SourceKind.ORDER_LINE, then=line(OrderLine, "order")),
+            When(source_kind=SourceKind.REFUND, then=name(Refund, F("external_id"))),
+            When(source_kind=SourceKind.REFUND_LINE, then=line(RefundLine, "refund")),
+            When(source_kind=SourceKind.ACTIVITY, then=name(Activity, Concat(F("kind"), Value(" "), F("external_id")))),
+        )
+    )
+    return sourced
+
+
+def show_source(row: Any) -> SafeString | str:
+    """Return what a row came from, with a link where it has a page."""
+    kind = SourceKind(row.source_kind)
+    if kind == SourceKind.NONE:
+        return "-"
+    label = str(kind.label).lower().removesuffix(" line")
+    text = f"{label} {row.source_text or show_ledger_id(row.source_id)}"
+    if kind not in _PAGES:
+        return text
+    return format_html('<a href="{}">{}</a>', reverse(_PAGES[kind], args=[row.source_id]), text)
+
+
+def show_ledger_id(row_id: int | None) -> str:
+    """Return a ledger id as account/seq."""
+    return "-" if row_id is None else f"{row_id >> SEQ_BITS}/{row_id & ((1 << SEQ_BITS) - 1)}"
+
+
+def with_entries(transactions: QuerySet[LedgerTransaction]) -> QuerySet[LedgerTransaction]:
+    """Add `moves`, the entries of each transaction, and `note_body`.
+
+    All rows of a transaction have ids between its own and the next transaction's: the primary key finds them.
+    """
+    following = LedgerTransaction.objects.filter(pk__gt=OuterRef("pk")).order_by("pk").values("pk")[:1]
+    end = Value((1 << 63) - 1, output_field=BigIntegerField())
+    entries = LedgerEntry.objects.filter(pk__gt=OuterRef("pk"), pk__lt=OuterRef("next_id"), transaction=OuterRef("pk"))
+    fields = {name: name for name in ("points", "from_bucket", "to_bucket", "from_balance_after", "to_balance_after")}
+    note = LedgerNote.objects.filter(pk=OuterRef("pk"), member_id=OuterRef("member_id")).values("body")
+    return transactions.annotate(next_id=Coalesce(Subquery(following), end)).annotate(
+        moves=ArraySubquery(entries.order_by("pk").values(entry=JSONObject(**fields))), note_body=Subquery(note)
+    )
+
+
+class _TransactionColumns:
+    @admin.display(description="Source")
+    def source(self, transaction: Any) -> SafeString | str:
+        return show_source(transaction)
+
+    @admin.display(description="Points")
+    def shown_moves(self, transaction: Any) -> SafeString | str:
+        rows = [
+            (f"{move['points']:,}", Bucket(move["from_bucket"]).label, Bucket(move["to_bucket"]).label)
+            for move in transaction.moves
+        ]
+        return format_html_join("", '<div class="whitespace-nowrap">{} {} → {}</div>', rows) or "-"
+
+    @admin.display(description="Balance after")
+    def shown_balances(self, transaction: Any) -> SafeString | str:
+        after: dict[str, int] = {}
+        for move in transaction.moves:
+            for side in ("from", "to"):
+                if move[f"{side}_bucket"] in BALANCES:
+                    after[str(Bucket(move[f"{side}_bucket"]).label)] = abs(move[f"{side}_balance_after"])
+        rows = [(f"{points:,}", bucket.lower()) for bucket, points in after.items()]
+        return format_html_join("", '<div class="whitespace-nowrap">{} {}</div>', rows) or "-"
+
+    @admin.display(description="Note")
+    def note(self, transaction: Any) -> SafeString | str:
+        if transaction.note_digest is None:
+            return "-"
+        if transaction.note_body is None:
+            return "erased"
+        return format_html_join("", "<div>{}: {}</div>", transaction.note_body.items()) or "-"
+
+
+class AccountInline(ReadOnlyInline):
+    model = Account
+    fields = (
+        *("wallet", "available", "pending", "held", "shown_debt", "lifetime_earned", "lifetime_redeemed"),
+        *("last_effective_at", "next_due_at"),
+    )
+    readonly_fields = ("shown_debt",)
+    related = ("wallet",)
+    ordering = ("wallet",)
+
+    @admin.display(description="Debt")
+    def shown_debt(self, account: Account) -> int:
+        return -account.debt
+
+
+class OpenLotInline(RowsInline):
+    model = LotBalance
+    fields = ("lot", "remaining", "is_pending", "available_at", "expires_at")
+    readonly_fields = ("lot",)
+    verbose_name_plural = "open lots"
+
+    def get_rows(self, obj: Any) -> QuerySet[Any]:
+        """Return the lots by their accounts' id ranges: lots have no index by member."""
+        ranges = Q(pk__in=[])
+        for account_id in Account.objects.filter(member=obj).values_list("id", flat=True):
+            ranges |= Q(lot_id__gte=account_id << SEQ_BITS, lot_id__lt=(account_id + 1) << SEQ_BITS)
+        return LotBalance.objects.filter(ranges).order_by("expires_at", "lot_id")
+
+    @admin.display(description="Lot")
+    def lot(self, balance: LotBalance) -> str:
+        return show_ledger_id(balance.lot_id)
+
+
+class StatementInline(_TransactionColumns, ReadOnlyInline):
+    model = LedgerTransaction
+    fields = ("effective_at", "wallet", "kind", "shown_moves", "shown_balances", "source", "note", "recorded_at")
+    readonly_fields = ("shown_moves", "shown_balances", "source", "note")
+    verbose_name_plural = "statement"
+    show_change_link = True
+    related = ("wallet",)
+    ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
+        return with_source(with_entries(super().get_queryset(request)))
+
+
+class _OfTransactionInline(RowsInline):
+    tab = False
+
+    def get_rows(self, obj: Any) -> QuerySet[Any]:
+        """Return what was posted with a transaction by its range of ids: see with_entries."""
+        following = LedgerTransaction.objects.filter(pk__gt=obj.pk).order_by("pk").values_list("pk", flat=True).first()
+        rows: QuerySet[Any] = self.model._default_manager.filter(pk__gt=obj.pk).order_by("pk")
+        return rows.filter(pk__lt=following) if following else rows
+
+
+class EntryInline(_OfTransactionInline):
+    model = LedgerEntry
+    fields = ("from_bucket", "to_bucket", "points", "from_balance_after", "to_balance_after")
+
+
+class AccrualInline(_OfTransactionInline):
+    model = Accrual
+    fields = ("source", "rule", "shown_basis", "multiplier", "points", "capped_points", "reason", "lot")
+    readonly_fields = ("source", "rule", "shown_basis", "multiplier", "lot")
+
+    def get_rows(self, obj: Any) -> QuerySet[Any]:
+        return with_source(super().get_rows(obj).select_related("rule_version__owner", "wallet__program"))
+
+    @admin.display(description="Source")
+    def source(self, accrual: Accrual) -> SafeString | str:
+        return show_source(accrual)
+
+    @admin.display(description="Rule")
+    def rule(self, accrual: Accrual) -> str:
+        return f"{accrual.rule_version.owner.code} v{accrual.rule_version.number}"
+
+    @admin.display(description="Basis")
+    def shown_basis(self, accrual: Accrual) -> str:
+        is_money = accrual.source_kind in (SourceKind.ORDER, SourceKind.ORDER_LINE)
+        return format_minor(accrual.basis, accrual.wallet.program.currency) if is_money else f"{accrual.basis:,}"
+
+    @admin.display(description="Multiplier")
+    def multiplier(self, accrual: Accrual) -> str:
+        return f"{accrual.multiplier_bps // 10_000}.{accrual.multiplier_bps % 10_000:04}"
+
+    @admin.display(description="Lot")
+    def lot(self, accrual: Accrual) -> str:
+        return show_ledger_id(accrual.lot_id)
+
+
+class AccrualReturnInline(_OfTransactionInline):
+    model = AccrualReturn
+    fields = ("source", "of_accrual", "returned", "whole", "points_due", "points_taken")
+    readonly_fields = ("source", "of_accrual")
+
+    def get_rows(self, obj: Any) -> QuerySet[Any]:
+        return with_source(super().get_rows(obj))
+
+    @admin.display(description="Source")
+    def source(self, returned: AccrualReturn) -> SafeString | str:
+        return show_source(returned)
+
+    @admin.display(description="Accrual")
+    def of_accrual(self, returned: AccrualReturn) -> str:
+        return show_ledger_id(returned.accrual_id)
+
+
+class LotInline(_OfTransactionInline):
+    model = Lot
+    fields = ("number", "points", "available_at", "expires_at")
+    readonly_fields = ("number",)
+
+    @admin.display(description="Lot")
+    def number(self, lot: Lot) -> str:
+        return show_ledger_id(lot.pk)
+
+
+class LotAllocationInline(_OfTransactionInline):
+    model = LotAllocation
+    fields = ("of_lot", "points")
+    readonly_fields = ("of_lot",)
+
+    @admin.display(description="Lot")
+    def of_lot(self, allocation: LotAllocation) -> str:
+        return show_ledger_id(allocation.lot_id)
+
+
+@admin.register(LedgerTransaction)
+class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
+    list_display = ("number", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
+    list_select_related = ("member", "wallet")
+    fields = (
+        *("number", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
+        "shown_hash",
+    )
+    inlines = [EntryInline, AccrualInline, AccrualReturnInline, LotInline, LotAllocationInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
+        return with_source(with_entries(super().get_queryset(request)))
+
+    @admin.display(description="Account/seq")
+    def number(self, transaction: LedgerTransaction) -> str:
+        return show_ledger_id(transaction.pk)
+
+    @admin.display(description="Reverses")
+    def reverses(self, transaction: LedgerTransaction) -> str:
+        return show_ledger_id(transaction.reverses_id)
+
+    @admin.display(description="Chain hash")
+    def shown_hash(self, transaction: LedgerTransaction) -> str:
+        return bytes(transaction.hash).hex()
+
+
+class WalletVersionInline(VersionInline):
+    model = WalletVersion
+    tab = False
+
+
+@admin.register(Wallet)
+class WalletAdmin(ReadOnlyAdmin):
+    list_display = ("code", "name", "program")
+    list_select_related = ("program",)
+    list_filter = ("program",)
+    fields = ("program", "code", "name")
+    inlines = [WalletVersionInline]
+
+
+class EarnRuleVersionInline(VersionInline):
+    model = EarnRuleVersion
+    tab = False
+
+
+@admin.register(EarnRule)
+class EarnRuleAdmin(ReadOnlyAdmin):
+    list_display = ("code", "program")
+    list_select_related = ("program",)
+    list_filter = ("program",)
+    fields = ("program", "code")
+    inlines = [EarnRuleVersionInline]
+
+
+class WalletInline(VersionedInline):
+    model = Wallet
+    fields = ("code", "name", "published_version")
+    readonly_fields = ("published_version",)
+
+
+class EarnRuleInline(VersionedInline):
+    model = EarnRule
+    fields = ("code", "published_version")
+    readonly_fields = ("published_version",)
+
+
+MemberAdmin.inlines = [AccountInline, OpenLotInline, StatementInline, *MemberAdmin.inlines]
+ProgramAdmin.inlines = [*ProgramAdmin.inlines, WalletInline, EarnRuleInline]

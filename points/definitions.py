@@ -1,0 +1,72 @@
+"""The shape of wallet policies and earn rules, in the program file and in the database."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from core.definitions import Code, Definition, Money
+
+
+class WalletPolicy(Definition):
+    """How a wallet's points live.
+
+    `expiry_days`: valid to the end of that many local days after the day they were earned (empty: never).
+    `pending_days`: usable from the start of that many local days after the day they were earned (0: at once).
+    `rounding`: floor each line, or floor the order's sum once.
+    `clawback`: what a refund does when the points are already spent: take other available points, then
+    `debt`: the rest becomes debt; `write_off`: the rest is given up; `own_lot`: only what is left of the same
+    lot; `refuse`: the refund is refused.
+    """
+
+    expiry_days: Annotated[int, Field(ge=1, le=36600)] | None = None
+    pending_days: Annotated[int, Field(ge=0, le=3660)] = 0
+    rounding: Literal["line", "order"] = "line"
+    clawback: Literal["debt", "write_off", "own_lot", "refuse"] = "debt"
+
+    @model_validator(mode="after")
+    def _expires_after_it_vests(self) -> Self:
+        if self.expiry_days is not None and self.pending_days > self.expiry_days:
+            raise ValueError("pending_days must not exceed expiry_days: the points would never be usable")
+        return self
+
+
+class PerAmount(Definition):
+    """`points` for each `per` of the amount paid: one product with the multiplier, one floor."""
+
+    points: Annotated[int, Field(ge=1, le=1_000_000)]
+    per: Annotated[Money, Field(ge=1)]
+
+
+class Fixed(Definition):
+    """`fixed` points each time."""
+
+    fixed: Annotated[int, Field(ge=1, le=100_000_000)]
+
+
+class EarnRuleDefinition(Definition):
+    """Who earns how much for what.
+
+    Triggers: `order_line` (each line by itself), `activity` (one of `activity_kinds`).
+    `tier_multiplier`: apply the tier's points multiplier, in one product and one floor.
+    `minimum`: smaller amounts earn nothing. `tiers`, `skus`, `categories`, `channels`: empty means all.
+    """
+
+    wallet: Code
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    trigger: Literal["order_line", "activity"]
+    formula: PerAmount | Fixed
+    tier_multiplier: bool = False
+    minimum: Money = Field(default=0)
+    tiers: tuple[Code, ...] = ()
+    skus: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    activity_kinds: tuple[Code, ...] = ()
+
+    @model_validator(mode="after")
+    def _formula_fits_trigger(self) -> Self:
+        if self.trigger == "activity" and (isinstance(self.formula, PerAmount) or not self.activity_kinds):
+            raise ValueError("an activity rule needs activity_kinds and a fixed formula")
+        if self.trigger == "order_line" and self.activity_kinds:
+            raise ValueError("activity_kinds goes with trigger: activity")
+        return self

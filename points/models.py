@@ -1,0 +1,337 @@
+"""The points ledger: append-only truth, and the projections that can be rebuilt from it.
+
+Ledger rows have id = account_id << 24 | seq, given by the posting function from the locked account row: one
+sequence per account over transactions, entries, lots, allocations, accruals and returns. A range of ids is
+therefore an account's history in recording order.
+"""
+
+from django.db import models
+from django.db.models import F, Q
+
+from core.models import Program, Version
+from membership.models import Member
+
+SEQ_BITS = 24
+
+
+class Wallet(models.Model):
+    """A kind of points of a program, such as points or diamonds."""
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    code = models.SlugField(max_length=63)
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="wallet_code", fields=["program", "code"])]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class WalletVersion(Version):
+    owner = models.ForeignKey(Wallet, models.PROTECT, related_name="versions")
+
+    class Meta:
+        ordering = ["owner", "number"]
+        constraints = [
+            models.UniqueConstraint(name="walletversion_number", fields=["owner", "number"]),
+            models.UniqueConstraint(
+                name="walletversion_effective",
+                fields=["owner", "effective_at"],
+                condition=~Q(status="draft"),
+                nulls_distinct=False,
+            ),
+        ]
+
+
+class EarnRule(models.Model):
+    """An earn rule's identity, kept over versions."""
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    code = models.SlugField(max_length=63)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="earnrule_code", fields=["program", "code"])]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class EarnRuleVersion(Version):
+    owner = models.ForeignKey(EarnRule, models.PROTECT, related_name="versions")
+
+    class Meta:
+        ordering = ["owner", "number"]
+        constraints = [
+            models.UniqueConstraint(name="earnruleversion_number", fields=["owner", "number"]),
+            models.UniqueConstraint(
+                name="earnruleversion_effective",
+                fields=["owner", "effective_at"],
+                condition=~Q(status="draft"),
+                nulls_distinct=False,
+            ),
+        ]
+
+
+class Bucket(models.IntegerChoices):
+    """Where points are. The first four are an account's balances, the others count what left or came."""
+
+    AVAILABLE = 1
+    PENDING = 2
+    HELD = 3
+    DEBT = 4
+    ISSUED = 11
+    REDEEMED = 12
+    EXPIRED = 13
+    CLAWED_BACK = 14
+    TRANSFERRED = 15
+
+
+class TransactionKind(models.IntegerChoices):
+    EARN = 1
+    BURN = 2
+    HOLD = 3
+    CAPTURE = 4
+    RELEASE = 5
+    REVERSE = 6
+    EXPIRE = 7
+    VEST = 8
+    ADJUST = 9
+    TRANSFER = 10
+    CLAWBACK = 11
+
+
+class SourceKind(models.IntegerChoices):
+    """What a ledger row's `source_id` points at."""
+
+    NONE = 0
+    ORDER = 1
+    ORDER_LINE = 2
+    REFUND = 3
+    REFUND_LINE = 4
+    ACTIVITY = 5
+    LOT = 6
+    TRANSACTION = 7
+
+
+class AccrualReason(models.IntegerChoices):
+    """Why an accrual has the points it has."""
+
+    EARNED = 1
+    BELOW_ONE_POINT = 2
+    BELOW_MINIMUM = 3
+
+
+class Account(models.Model):
+    """A member's balances in one wallet: the row every posting locks, and the head of its hash chain.
+
+    A projection of the entries. `debt` is negative-normal (<= 0). `last_effective_at` is the latest instant
+    the account has been settled to; `next_due_at` the earliest vest or expiry among its open lots.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False)
+    available = models.BigIntegerField(default=0)
+    pending = models.BigIntegerField(default=0)
+    held = models.BigIntegerField(default=0)
+    debt = models.BigIntegerField(default=0)
+    lifetime_earned = models.BigIntegerField(default=0)
+    lifetime_redeemed = models.BigIntegerField(default=0)
+    seq = models.IntegerField(default=0)
+    head_hash = models.BinaryField(max_length=32)
+    last_effective_at = models.DateTimeField(null=True)
+    next_due_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="account_member_wallet", fields=["member", "wallet"]),
+            models.CheckConstraint(
+                name="account_balances", condition=Q(available__gte=0, pending__gte=0, held__gte=0, debt__lte=0)
+            ),
+            models.CheckConstraint(name="account_debt_first", condition=Q(debt=0) | Q(available=0)),
+            models.CheckConstraint(name="account_seq", condition=Q(seq__gte=0, seq__lt=2**SEQ_BITS)),
+            models.CheckConstraint(name="account_id_fits", condition=Q(id__lt=2**29)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.member_id}/{self.wallet_id}"
+
+
+class LedgerRow(models.Model):
+    """What every append-only ledger row shares. Written by the posting functions only.
+
+    Rows name member, wallet and rule version without a database constraint: the account row, which every
+    posting locks, has them checked, and a check per ledger row would lock one wallet row for all members.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+
+    class Meta:
+        abstract = True
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.pk >> SEQ_BITS}/{self.pk & (2**SEQ_BITS - 1)}"
+
+
+class LedgerTransaction(LedgerRow):
+    """One posting to one account. `hash` covers it, everything posted with it, and the hash before it."""
+
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    kind = models.SmallIntegerField(choices=TransactionKind.choices)
+    source_kind = models.SmallIntegerField(choices=SourceKind.choices)
+    source_id = models.BigIntegerField()
+    reverses_id = models.BigIntegerField(null=True)
+    effective_at = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+    key_digest = models.BinaryField(max_length=16)
+    request_digest = models.BinaryField(max_length=16)
+    note_digest = models.BinaryField(max_length=32, null=True)
+    hash = models.BinaryField(max_length=32)
+
+    class Meta(LedgerRow.Meta):
+        constraints = [
+            models.UniqueConstraint(name="ledgertransaction_key", fields=["member", "wallet", "key_digest"]),
+            models.UniqueConstraint(
+                name="ledgertransaction_reversed_once",
+                fields=["member", "reverses_id"],
+                condition=Q(reverses_id__isnull=False),
+            ),
+        ]
+
+
+class LedgerEntry(LedgerRow):
+    """Points moved from one bucket to another: zero-sum by construction."""
+
+    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="entries", db_index=False)
+    from_bucket = models.SmallIntegerField(choices=Bucket.choices)
+    to_bucket = models.SmallIntegerField(choices=Bucket.choices)
+    points = models.BigIntegerField()
+    from_balance_after = models.BigIntegerField(null=True)
+    to_balance_after = models.BigIntegerField(null=True)
+
+    class Meta(LedgerRow.Meta):
+        verbose_name_plural = "ledger entries"
+        constraints = [
+            models.CheckConstraint(name="ledgerentry_points", condition=Q(points__gt=0)),
+            models.CheckConstraint(name="ledgerentry_moves", condition=~Q(from_bucket=F("to_bucket"))),
+        ]
+
+
+class Lot(LedgerRow):
+    """The birth of points with one expiry. `available_at` in the future means born pending."""
+
+    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="lots", db_index=False)
+    points = models.BigIntegerField()
+    available_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta(LedgerRow.Meta):
+        constraints = [models.CheckConstraint(name="lot_points", condition=Q(points__gt=0))]
+
+
+class LotBalance(models.Model):
+    """What is left of an open lot: a projection, gone when nothing is left."""
+
+    lot_id = models.BigIntegerField(primary_key=True)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    remaining = models.BigIntegerField()
+    is_pending = models.BooleanField()
+    available_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["expires_at", "lot_id"]
+        constraints = [models.CheckConstraint(name="lotbalance_remaining", condition=Q(remaining__gt=0))]
+        indexes = [
+            models.Index(name="lotbalance_expires", fields=["expires_at"]),
+            models.Index(name="lotbalance_vests", fields=["available_at"], condition=Q(is_pending=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.remaining} of {self.lot_id}"
+
+
+class LotAllocation(LedgerRow):
+    """Which posting took how much of which lot (points > 0) or gave it back (points < 0)."""
+
+    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="allocations", db_index=False)
+    lot = models.ForeignKey(Lot, models.PROTECT, related_name="allocations")
+    points = models.BigIntegerField()
+
+    class Meta(LedgerRow.Meta):
+        constraints = [models.CheckConstraint(name="lotallocation_points", condition=~Q(points=0))]
+
+
+class Accrual(LedgerRow):
+    """Why a source earned what it earned, zero included: what clawback reads.
+
+    `basis` in minor units of the program's currency (order lines) or a count of one (activities).
+    """
+
+    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="accruals", db_index=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    lot_id = models.BigIntegerField(null=True)
+    source_kind = models.SmallIntegerField(choices=SourceKind.choices)
+    source_id = models.BigIntegerField()
+    rule_version = models.ForeignKey(
+        EarnRuleVersion, models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
+    basis = models.BigIntegerField()
+    multiplier_bps = models.IntegerField()
+    points = models.BigIntegerField()
+    capped_points = models.BigIntegerField(default=0)
+    reason = models.SmallIntegerField(choices=AccrualReason.choices)
+
+    class Meta(LedgerRow.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                name="accrual_once", fields=["source_id", "source_kind", "wallet", "rule_version", "member"]
+            ),
+            models.CheckConstraint(name="accrual_points", condition=Q(points__gte=0, capped_points__gte=0)),
+        ]
+
+
+class AccrualReturn(LedgerRow):
+    """What one refund line asked back of an accrual and what was taken.
+
+    After it, `returned / whole` of the accrual has come back; `points_due` is the growth of
+    floor(points x returned / whole), `points_taken` what the account gave (nothing from an expired lot).
+    """
+
+    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="returns", db_index=False)
+    accrual = models.ForeignKey(Accrual, models.PROTECT, related_name="returns")
+    source_kind = models.SmallIntegerField(choices=SourceKind.choices)
+    source_id = models.BigIntegerField()
+    returned = models.BigIntegerField()
+    whole = models.BigIntegerField()
+    points_due = models.BigIntegerField()
+    points_taken = models.BigIntegerField()
+
+    class Meta(LedgerRow.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                name="accrualreturn_once", fields=["accrual", "source_kind", "source_id", "member"]
+            ),
+            models.CheckConstraint(
+                name="accrualreturn_share", condition=Q(returned__gte=0, whole__gt=0, returned__lte=F("whole"))
+            ),
+            models.CheckConstraint(
+                name="accrualreturn_points", condition=Q(points_taken__gte=0, points_taken__lte=F("points_due"))
+            ),
+        ]
+
+
+class LedgerNote(models.Model):
+    """The words of a transaction: reason, references, meta. Erasable; the ledger keeps its salted digest."""
+
+    transaction_id = models.BigIntegerField(primary_key=True)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    salt = models.BinaryField(max_length=16)
+    body = models.JSONField()
+
+    def __str__(self) -> str:
+        return str(self.transaction_id)

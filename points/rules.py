@@ -1,0 +1,124 @@
+"""What an order line or an activity earns: pure arithmetic, the same for preview and award."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.money import BPS, allocate
+from points.definitions import EarnRuleDefinition, Fixed
+from points.models import AccrualReason, SourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An earn rule version with what it needs to be applied."""
+
+    version_id: int
+    wallet_id: int
+    definition: EarnRuleDefinition
+    floors_order: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a rule may look at. `amount_minor` is the paid amount in the program's currency."""
+
+    source_id: int
+    amount_minor: int
+    sku: str = ""
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Who buys, and where: the tier held before the order."""
+
+    tier: str = ""
+    multiplier_bps: int = BPS
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineAccrual:
+    """What a rule gave a source, and why."""
+
+    source_kind: int
+    source_id: int
+    rule_version_id: int
+    basis: int
+    multiplier_bps: int
+    points: int
+    reason: int
+
+
+def evaluate_order(lines: Sequence[Line], rule: Rule, context: Context) -> list[LineAccrual]:
+    """Return the accruals of one rule for one order: one for each line that the rule covers.
+
+    Points of a line are floor(amount x points x multiplier / per): one product, one floor. Where the wallet
+    rounds per order, the floor is taken of the order's sum and split over the lines.
+    """
+    definition = rule.definition
+    if not _covers(definition, context):
+        return []
+    covered = [line for line in lines if _is_in_scope(definition, line)]
+    multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
+    points = _order_points if rule.floors_order else _line_points
+    return [
+        LineAccrual(
+            SourceKind.ORDER_LINE, line.source_id, rule.version_id, line.amount_minor, multiplier, earned,
+            _reason(definition, line, earned),
+        )
+        for line, earned in zip(covered, points(covered, definition, multiplier), strict=True)
+    ]  # fmt: skip
+
+
+def evaluate_activity(source_id: int, kind: str, rule: Rule, context: Context) -> list[LineAccrual]:
+    """Return the accrual of one rule for one activity, none if the rule is not about it."""
+    definition = rule.definition
+    if kind not in definition.activity_kinds or not _covers(definition, context):
+        return []
+    multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
+    numerator, denominator = _product(1, definition, multiplier)
+    points = numerator // denominator
+    reason = AccrualReason.EARNED if points else AccrualReason.BELOW_ONE_POINT
+    return [LineAccrual(SourceKind.ACTIVITY, source_id, rule.version_id, 1, multiplier, points, reason)]
+
+
+def _covers(definition: EarnRuleDefinition, context: Context) -> bool:
+    return (not definition.tiers or context.tier in definition.tiers) and (
+        not definition.channels or context.channel in definition.channels
+    )
+
+
+def _is_in_scope(definition: EarnRuleDefinition, line: Line) -> bool:
+    return (not definition.skus or line.sku in definition.skus) and (
+        not definition.categories or line.category in definition.categories
+    )
+
+
+def _product(amount_minor: int, definition: EarnRuleDefinition, multiplier_bps: int) -> tuple[int, int]:
+    """Return the exact points as numerator and denominator."""
+    formula = definition.formula
+    if amount_minor < definition.minimum:
+        return 0, 1
+    if isinstance(formula, Fixed):
+        return formula.fixed * multiplier_bps, BPS
+    return amount_minor * formula.points * multiplier_bps, formula.per * BPS
+
+
+def _line_points(lines: Sequence[Line], definition: EarnRuleDefinition, multiplier_bps: int) -> list[int]:
+    parts = (_product(line.amount_minor, definition, multiplier_bps) for line in lines)
+    return [numerator // denominator for numerator, denominator in parts]
+
+
+def _order_points(lines: Sequence[Line], definition: EarnRuleDefinition, multiplier_bps: int) -> list[int]:
+    exact = [_product(line.amount_minor, definition, multiplier_bps) for line in lines]
+    if not exact:
+        return []
+    weights = [numerator for numerator, _ in exact]
+    return allocate(sum(weights) // max(denominator for _, denominator in exact), weights)
+
+
+def _reason(definition: EarnRuleDefinition, line: Line, points: int) -> int:
+    if line.amount_minor < definition.minimum:
+        return AccrualReason.BELOW_MINIMUM
+    return AccrualReason.EARNED if points else AccrualReason.BELOW_ONE_POINT

@@ -1,0 +1,249 @@
+"""Earn and claw back: from the facts of membership to postings."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from django.db import connection
+from membership.selectors import tier_held
+
+from core.calendar import day_start, local_date
+from core.models import Program
+from core.money import BPS
+from core.versions import in_force
+from membership.definitions import LadderDefinition
+from membership.models import Ladder
+from points import rules
+from points.definitions import EarnRuleDefinition, WalletPolicy
+from points.models import EarnRule, SourceKind, TransactionKind, Wallet
+from points.services.posting import Posting, Return, post_batch
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A program's earn rules and wallet policies with all their versions, read once for a batch."""
+
+    program: Program
+
+    @cached_property
+    def _rules(self) -> list[EarnRule]:
+        return list(EarnRule.objects.filter(program=self.program).prefetch_related("versions"))
+
+    @cached_property
+    def _wallets(self) -> dict[str, Wallet]:
+        wallets = Wallet.objects.filter(program=self.program).prefetch_related("versions")
+        return {wallet.code: wallet for wallet in wallets}
+
+    @cached_property
+    def _currency(self) -> dict[str, str]:
+        return {"currency": self.program.currency}
+
+    @cached_property
+    def _rule_definitions(self) -> dict[int, EarnRuleDefinition]:
+        versions = [version for rule in self._rules for version in rule.versions.all()]
+        return {v.pk: EarnRuleDefinition.model_validate(v.definition, context=self._currency) for v in versions}
+
+    @cached_property
+    def _policies(self) -> dict[int, WalletPolicy]:
+        versions = [version for wallet in self._wallets.values() for version in wallet.versions.all()]
+        return {v.pk: WalletPolicy.model_validate(v.definition, context=self._currency) for v in versions}
+
+    def rules_at(self, at: datetime, trigger: str) -> list[rules.Rule]:
+        """Return the rules in force at an instant."""
+        found = []
+        for rule in self._rules:
+            version = in_force(rule.versions.all(), at)
+            if version is None:
+                continue
+            definition = self._rule_definitions[version.pk]
+            if definition.trigger == trigger:
+                wallet = self._wallets[definition.wallet]
+                floors_order = self.policy_at(wallet.pk, at).rounding == "order"
+                found.append(rules.Rule(version.pk, wallet.pk, definition, floors_order))
+        return found
+
+    def policy_at(self, wallet_id: int, at: datetime) -> WalletPolicy:
+        """Return the wallet's policy in force at an instant."""
+        wallet = next(w for w in self._wallets.values() if w.pk == wallet_id)
+        version = in_force(wallet.versions.all(), at)
+        if version is None:
+            raise LookupError(f"wallet {wallet.code} has no published policy at {at}")
+        return self._policies[version.pk]
+
+    def lot_span(self, wallet_id: int, effective_at: datetime) -> tuple[datetime, datetime | None]:
+        """Return [available_at, expires_at) of points earned at an instant."""
+        policy = self.policy_at(wallet_id, effective_at)
+        zone = self.program.time_zone
+        day = local_date(effective_at, zone)
+        available = day_start(day + timedelta(policy.pending_days), zone) if policy.pending_days else effective_at
+        if policy.expiry_days is None:
+            return available, None
+        return available, day_start(day + timedelta(policy.expiry_days + 1), zone)
+
+    @cached_property
+    def order_wallets(self) -> list[int]:
+        """The wallets in which any version of any rule lets order lines earn."""
+        codes = {rule.wallet for rule in self._rule_definitions.values() if rule.trigger == "order_line"}
+        return sorted(self._wallets[code].pk for code in codes)
+
+    @cached_property
+    def needs_tiers(self) -> bool:
+        """Whether any version of any rule looks at the tier."""
+        return any(rule.tier_multiplier or rule.tiers for rule in self._rule_definitions.values())
+
+
+def earn(
+    *, program: Program, order_ids: Sequence[int], activity_ids: Sequence[int], refund_ids: Sequence[int], at: datetime
+) -> int:
+    """Post what new facts earn and take back, in the order of their instants; orders come before refunds.
+
+    Units: `at` is the recording instant. Raises, Locks: as `posting.post_batch`.
+    Idempotency: each fact is its posting's key.
+    """
+    terms = Terms(program)
+    postings = [
+        *_order_postings(terms, order_ids),
+        *_activity_postings(terms, activity_ids),
+        *_refund_postings(terms, refund_ids),
+    ]
+    postings.sort(key=lambda posting: (posting.effective_at, posting.source_kind, posting.source_id))
+    return post_batch(program_id=program.pk, postings=postings, at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """A fact that may earn."""
+
+    id: int
+    member_id: int
+    at: datetime
+    label: str
+
+
+def _order_postings(terms: Terms, order_ids: Sequence[int]) -> Iterator[Posting]:
+    facts = _facts("SELECT id, member_id, paid_at, channel FROM membership_order WHERE id = ANY(%s)", order_ids)
+    contexts = _contexts(terms, facts)
+    lines = _lines([fact.id for fact in facts])
+    for fact in facts:
+        found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
+        for rule in terms.rules_at(fact.at, "order_line"):
+            found[rule.wallet_id] += rules.evaluate_order(lines[fact.id], rule, contexts[fact.id])
+        yield from _earnings(terms, fact, SourceKind.ORDER, found)
+
+
+def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Posting]:
+    facts = _facts("SELECT id, member_id, occurred_at, kind FROM membership_activity WHERE id = ANY(%s)", activity_ids)
+    contexts = _contexts(terms, facts)
+    for fact in facts:
+        found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
+        for rule in terms.rules_at(fact.at, "activity"):
+            found[rule.wallet_id] += rules.evaluate_activity(fact.id, fact.label, rule, contexts[fact.id])
+        yield from _earnings(terms, fact, SourceKind.ACTIVITY, found)
+
+
+def _earnings(
+    terms: Terms, fact: _Fact, kind: SourceKind, found: dict[int, list[rules.LineAccrual]]
+) -> Iterator[Posting]:
+    for wallet_id, accruals in found.items():
+        if accruals:
+            available_at, expires_at = terms.lot_span(wallet_id, fact.at)
+            yield Posting(
+                kind=TransactionKind.EARN,
+                member_id=fact.member_id,
+                wallet_id=wallet_id,
+                key=f"earn:{kind.name}:{fact.id}",
+                effective_at=fact.at,
+                source_kind=kind,
+                source_id=fact.id,
+                available_at=available_at,
+                expires_at=expires_at,
+                accruals=accruals,
+            )
+
+
+def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Posting]:
+    """Yield one clawback of each refund for each wallet that order lines earn in.
+
+    The share that has come back is units of units, or money of money where the refund line names no units.
+    Where the lines have earned nothing in the wallet, the ledger writes nothing.
+    """
+    if not refund_ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT r.id, r.refunded_at, l.member_id, l.id, rl.id,
+                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.amount_minor) ELSE rl.returned_units END,
+                CASE WHEN rl.units IS NULL THEN l.amount_minor ELSE l.units END
+            FROM membership_refund r
+            JOIN membership_refundline rl ON rl.refund_id = r.id
+            JOIN membership_orderline l ON l.id = rl.order_line_id
+            WHERE r.id = ANY(%s) AND l.member_id IS NOT NULL
+            ORDER BY r.refunded_at, r.external_id, rl.id""",
+            [list(refund_ids)],
+        )
+        rows = cursor.fetchall()
+    returns: dict[tuple[int, datetime, int], list[Return]] = defaultdict(list)
+    for refund_id, refunded_at, member_id, line_id, refund_line_id, returned, whole in rows:
+        if whole:
+            returns[refund_id, refunded_at, member_id].append(Return(line_id, refund_line_id, returned, whole))
+    for (refund_id, refunded_at, member_id), parts in returns.items():
+        for wallet_id in terms.order_wallets:
+            yield Posting(
+                kind=TransactionKind.CLAWBACK,
+                member_id=member_id,
+                wallet_id=wallet_id,
+                key=f"clawback:{refund_id}",
+                effective_at=refunded_at,
+                source_kind=SourceKind.REFUND,
+                source_id=refund_id,
+                policy=terms.policy_at(wallet_id, refunded_at).clawback,
+                returns=parts,
+            )
+
+
+def _facts(sql: str, ids: Sequence[int]) -> list[_Fact]:
+    if not ids:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [list(ids)])
+        return [_Fact(*row) for row in cursor.fetchall() if row[1] is not None]
+
+
+def _lines(order_ids: Sequence[int]) -> dict[int, list[rules.Line]]:
+    lines: dict[int, list[rules.Line]] = defaultdict(list)
+    if order_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT order_id, id, program_amount_minor, sku, category FROM membership_orderline"
+                " WHERE order_id = ANY(%s) ORDER BY order_id, position",
+                [list(order_ids)],
+            )
+            for order_id, *line in cursor.fetchall():
+                lines[order_id].append(rules.Line(*line))
+    return lines
+
+
+def _contexts(terms: Terms, facts: Iterable[_Fact]) -> dict[int, rules.Context]:
+    """Return each fact's context: the tier held before it, with the multiplier of the ladder's version of that time."""
+    ladder = Ladder.objects.filter(program=terms.program).prefetch_related("versions").first()
+    if ladder is None or not terms.needs_tiers:
+        return {fact.id: rules.Context(channel=fact.label) for fact in facts}
+    held = tier_held(ladder_id=ladder.pk, moments=[(fact.member_id, fact.at) for fact in facts])
+    ladders = {
+        version.pk: LadderDefinition.model_validate(version.definition, context={"currency": terms.program.currency})
+        for version in ladder.versions.all()
+    }
+    multipliers = {
+        pk: {tier.code: tier.benefits.points_multiplier for tier in definition.tiers}
+        for pk, definition in ladders.items()
+    }
+    contexts = {}
+    for fact in facts:
+        tier = held.get((fact.member_id, fact.at), "")
+        version = in_force(ladder.versions.all(), fact.at)
+        multiplier = multipliers[version.pk].get(tier, BPS) if version else BPS
+        contexts[fact.id] = rules.Context(tier, multiplier, fact.label)
+    return contexts

@@ -1,0 +1,262 @@
+"""Post to the ledger: one door for every kind, one posting or a batch."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import DatabaseError, connection, transaction
+
+from points.models import SourceKind, TransactionKind
+from points.rules import LineAccrual
+
+
+class PostingError(Exception):
+    """A posting was refused; nothing of its batch was written."""
+
+
+class InsufficientPoints(PostingError):
+    def __init__(self, asked: int, available: int) -> None:
+        super().__init__(f"{asked} points asked, {available} available")
+        self.asked, self.available = asked, available
+
+
+class IdempotencyKeyReused(PostingError):
+    """The key has already posted something else."""
+
+
+class NotReversible(PostingError):
+    """Only a redemption or an adjustment can be reversed, and only once."""
+
+
+class ClawbackRefused(PostingError):
+    """The wallet's policy refuses a refund whose points have been spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What has come back of an order line after a refund line: `returned` of `whole` (units or minor units)."""
+
+    line_id: int
+    source_id: int
+    returned: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One change of one account. `key` identifies it for ever; which other fields count depends on the kind."""
+
+    kind: TransactionKind
+    member_id: int
+    wallet_id: int
+    key: str
+    effective_at: datetime
+    source_kind: SourceKind = SourceKind.NONE
+    source_id: int = 0
+    points: int = 0
+    available_at: datetime | None = None
+    expires_at: datetime | None = None
+    accruals: Sequence[LineAccrual] = ()
+    returns: Sequence[Return] = ()
+    policy: str = ""
+    reverses_id: int | None = None
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """The outcome: the transaction, whether this call made it, and the balances after the call (debt <= 0)."""
+
+    transaction_id: int
+    is_new: bool
+    available: int
+    pending: int
+    held: int
+    debt: int
+
+
+# From here on filling temporary tables is cheaper than posting one by one.
+BULK_FROM = 100
+# Postings for one call of the posting function: bounds the memory of its JSON.
+CALL_SIZE = 500
+
+
+@transaction.atomic
+def post(*, program_id: int, postings: Sequence[Posting], at: datetime) -> list[Posted]:
+    """Post a batch atomically and answer in its order. A key seen before gives its first posting.
+
+    Postings of one account are posted in the order given; vests and expiries that fall due before a posting
+    are posted first.
+
+    Units: `at` is the recording instant.
+    Raises: InsufficientPoints; IdempotencyKeyReused; NotReversible; ClawbackRefused.
+    Locks: the accounts, ascending by (member, wallet).
+    """
+    return _call(program_id, postings, at) if postings else []
+
+
+@transaction.atomic
+def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) -> int:
+    """Post a large batch with the same effect as `post`; answer how many postings were new or repeated.
+
+    Accounts that only earn go through set-based statements, all others one posting after the other.
+    Raises, Locks: as `post`.
+    """
+    if len(postings) < BULK_FROM:
+        return len(post(program_id=program_id, postings=postings, at=at))
+    mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN}
+    with connection.cursor() as cursor:
+        stage = [p for p in postings if (p.member_id, p.wallet_id) not in mixed]
+        _fill_stage(cursor, stage)
+        cursor.execute("SELECT points_post_earnings(%s, %s)", [program_id, at])
+        cursor.execute("SELECT n FROM posting_stage")
+        left = {(stage[n].member_id, stage[n].wallet_id) for (n,) in cursor.fetchall()}
+        cursor.execute("DROP TABLE posting_stage, accrual_stage")
+    rest = [p for p in postings if (key := (p.member_id, p.wallet_id)) in mixed or key in left]
+    rest.sort(key=lambda p: (p.member_id, p.wallet_id))
+    for start in range(0, len(rest), CALL_SIZE):
+        _call(program_id, rest[start : start + CALL_SIZE], at)
+    return len(postings)
+
+
+def settle(*, account_ids: Sequence[int], through: datetime, at: datetime) -> int:
+    """Post all vests and expiries that fall due by an instant on these accounts; answer how many.
+
+    Locks: the accounts, ascending.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT points_settle_accounts(%s, %s, %s)", [list(account_ids), through, at])
+        return int(cursor.fetchone()[0])
+
+
+def _call(program_id: int, postings: Sequence[Posting], at: datetime) -> list[Posted]:
+    body = json.dumps([_as_json(posting) for posting in postings])
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("SELECT * FROM points_post(%s, %s, %s)", [program_id, body, at])
+        except DatabaseError as error:
+            raise _translate(error) from error
+        return [Posted(*row[1:]) for row in sorted(cursor.fetchall())]
+
+
+def _as_json(posting: Posting) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "member": posting.member_id,
+        "wallet": posting.wallet_id,
+        "kind": posting.kind,
+        "key": _digest(posting.key).hex(),
+        "request": request_digest(posting).hex(),
+        "source_kind": posting.source_kind,
+        "source_id": posting.source_id,
+        "effective_at": posting.effective_at.isoformat(),
+    }
+    if posting.kind is TransactionKind.EARN:
+        names = ("source_kind", "source_id", "rule", "basis", "multiplier", "points", "reason")
+        body["accruals"] = [
+            dict(zip(names, _accrual_values(accrual), strict=True), capped=0) for accrual in posting.accruals
+        ]
+    elif posting.kind is TransactionKind.CLAWBACK:
+        body["policy"] = posting.policy
+        body["returns"] = [
+            {"line": r.line_id, "source_kind": SourceKind.REFUND_LINE, "source_id": r.source_id,
+             "returned": r.returned, "whole": r.whole}
+            for r in posting.returns
+        ]  # fmt: skip
+    elif posting.kind is TransactionKind.REVERSE:
+        body["reverses"] = posting.reverses_id
+    else:
+        body["points"] = posting.points
+    if posting.available_at:
+        body["available_at"] = posting.available_at.isoformat()
+    if posting.expires_at:
+        body["expires_at"] = posting.expires_at.isoformat()
+    if posting.note:
+        salt = os.urandom(16)
+        body["note"] = {"salt": salt.hex(), "body": posting.note}
+        body["note_digest"] = note_digest(salt, posting.note).hex()
+    return body
+
+
+def note_digest(salt: bytes, body: dict[str, Any]) -> bytes:
+    """Return the salted digest by which the ledger knows a note without containing it."""
+    return hashlib.sha256(salt + json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def _accrual_values(accrual: LineAccrual) -> tuple[int, ...]:
+    return (
+        int(accrual.source_kind), accrual.source_id, accrual.rule_version_id, accrual.basis, accrual.multiplier_bps,
+        accrual.points, int(accrual.reason),
+    )  # fmt: skip
+
+
+def request_digest(posting: Posting) -> bytes:
+    """Return what tells a repetition from another use of the same key.
+
+    The effective instant counts only for facts: a decision that is sent again is dated later.
+    """
+    is_fact = posting.kind in (TransactionKind.EARN, TransactionKind.CLAWBACK)
+    return _digest(
+        repr((
+            int(posting.kind), int(posting.source_kind), posting.source_id, posting.points, posting.reverses_id,
+            posting.effective_at.isoformat() if is_fact else "", [_accrual_values(a) for a in posting.accruals],
+            [(r.line_id, r.source_id, r.returned, r.whole) for r in posting.returns], posting.note,
+        ))
+    )  # fmt: skip
+
+
+_CREATE_STAGE = """
+    CREATE TEMP TABLE posting_stage (
+        n int, member_id bigint, wallet_id bigint, source_kind smallint, source_id bigint, effective_at timestamptz,
+        available_at timestamptz, expires_at timestamptz, points bigint, accruals int, key_digest bytea,
+        request_digest bytea) ON COMMIT DROP;
+    CREATE TEMP TABLE accrual_stage (
+        n int, position int, source_kind smallint, source_id bigint, rule_version_id bigint, basis bigint,
+        multiplier_bps int, points bigint, reason smallint, capped_points bigint DEFAULT 0) ON COMMIT DROP"""
+_COPY_ACCRUALS = """
+    COPY accrual_stage (n, position, source_kind, source_id, rule_version_id, basis, multiplier_bps, points, reason)
+    FROM STDIN"""
+
+
+def _fill_stage(cursor: Any, postings: Sequence[Posting]) -> None:
+    """Put earnings where `points_post_earnings` reads them."""
+    cursor.execute(_CREATE_STAGE)
+    rows, accruals = io.StringIO(), io.StringIO()
+    for n, posting in enumerate(postings):
+        rows.write("\t".join(map(str, (n, *_stage_values(posting)))) + "\n")
+        for position, accrual in enumerate(posting.accruals):
+            accruals.write("\t".join(map(str, (n, position, *_accrual_values(accrual)))) + "\n")
+    rows.seek(0)
+    accruals.seek(0)
+    cursor.copy_expert("COPY posting_stage FROM STDIN", rows)
+    cursor.copy_expert(_COPY_ACCRUALS, accruals)
+    cursor.execute("ANALYZE posting_stage; ANALYZE accrual_stage")
+
+
+def _stage_values(posting: Posting) -> tuple[object, ...]:
+    return (
+        posting.member_id, posting.wallet_id, int(posting.source_kind), posting.source_id,
+        posting.effective_at.isoformat(), (posting.available_at or posting.effective_at).isoformat(),
+        posting.expires_at.isoformat() if posting.expires_at else "\\N",
+        sum(accrual.points for accrual in posting.accruals), len(posting.accruals),
+        "\\\\x" + _digest(posting.key).hex(), "\\\\x" + request_digest(posting).hex(),
+    )  # fmt: skip
+
+
+def _translate(error: DatabaseError) -> Exception:
+    cause: Any = error.__cause__
+    code = getattr(cause, "pgcode", None)
+    message = cause.diag.message_primary if code and code.startswith("PN") else ""
+    if code == "PN001":
+        detail = json.loads(cause.diag.message_detail)
+        return InsufficientPoints(detail["asked"], detail["available"])
+    errors = {"PN002": IdempotencyKeyReused, "PN003": NotReversible, "PN004": ClawbackRefused}
+    return errors[code](message) if code in errors else error

@@ -1,0 +1,22 @@
+-- The ledger is append-only: the database refuses what the application must never do.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['points_ledgertransaction', 'points_ledgerentry', 'points_lot', 'points_lotallocation',
+                                'points_accrual', 'points_accrualreturn']
+    LOOP
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION core_refuse_change()',
+            name || '_append_only', name);
+        EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change()',
+            name || '_no_truncate', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['points_walletversion', 'points_earnruleversion'] LOOP
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE ON %I FOR EACH ROW EXECUTE FUNCTION core_guard_version()',
+            name || '_guard', name);
+    END LOOP;
+END $$;
+
+-- Balance rows are rewritten in place: room on the page keeps the updates off the indexes.
+ALTER TABLE points_account SET (fillfactor = 70);
+ALTER TABLE points_lotbalance SET (fillfactor = 80);

@@ -1,0 +1,94 @@
+"""Programs as code: read a program file, say what applying it would change, apply it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from django.db import transaction
+from pydantic import TypeAdapter, ValidationError
+
+from core import program_section as core_section
+from core.definitions import Code
+from core.models import Program
+from core.sections import Journal, ProgramFileError, Reader
+from core.yaml_file import UnreadableFile, read_yaml
+from membership import program_section as membership_section
+from points import program_section as points_section
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFile:
+    """A program file that was read and found sound in itself."""
+
+    program: core_section.ProgramEntry
+    markets: list[core_section.MarketEntry]
+    ladders: list[membership_section.LadderEntry]
+    wallets: list[points_section.WalletEntry]
+    earn_rules: list[points_section.EarnRuleEntry]
+
+
+def load(path: Path, *, code: str | None = None) -> ProgramFile:
+    """Read a program file; `code` takes the place of the program's own.
+
+    Raises: ProgramFileError with everything that is wrong in it.
+    """
+    try:
+        document = read_yaml(path)
+    except UnreadableFile as error:
+        raise ProgramFileError([str(error)]) from error
+    if not isinstance(document, dict):
+        raise ProgramFileError([f"{path}: write a mapping with the keys program, ladders, wallets, earn_rules"])
+    reader = Reader(document)
+    program = core_section.parse_program(reader)
+    markets = core_section.parse_markets(reader)
+    ladders = membership_section.parse_ladders(reader)
+    wallets = points_section.parse_wallets(reader)
+    earn_rules = points_section.parse_earn_rules(reader, membership_section.list_main_tier_codes(reader))
+    reader.finish()
+    assert program is not None  # noqa: S101 finish() has raised otherwise
+    file = ProgramFile(program, markets, ladders, wallets, earn_rules)
+    return file if code is None else replace(file, program=_renamed(program, code))
+
+
+def _renamed(program: core_section.ProgramEntry, code: str) -> core_section.ProgramEntry:
+    try:
+        TypeAdapter(Code).validate_python(code)
+    except ValidationError as error:
+        raise ProgramFileError([f"code: {code!r} must be lower-case letters, digits, - and _"]) from error
+    return program.model_copy(update={"code": code})
+
+
+def plan(file: ProgramFile, *, at: datetime) -> list[str]:
+    """Return what applying the file would change, in lines; none if nothing.
+
+    It is applied and rolled back: nothing is written, and the plan is what applying does.
+    Raises, Locks: as `apply`.
+    """
+    with transaction.atomic():
+        journal = _apply(file, at=at, actor="plan")
+        transaction.set_rollback(True)
+    return journal.lines
+
+
+@transaction.atomic
+def apply(file: ProgramFile, *, at: datetime, actor: str) -> Program:
+    """Bring the database in line with the file: new versions where a definition means something else.
+
+    Applying a file twice changes nothing the second time.
+    Raises: ProgramFileError for what the database's history does not allow; VersionOverlap.
+    Locks: the program's row, then the owner of each new version.
+    """
+    return _apply(file, at=at, actor=actor).program
+
+
+def _apply(file: ProgramFile, *, at: datetime, actor: str) -> Journal:
+    program, is_new = core_section.open_program(file.program)
+    journal = Journal(program=program, actor=actor, at=at)
+    core_section.apply_program(journal, file.program, is_new=is_new)
+    core_section.apply_markets(journal, file.markets)
+    membership_section.apply_ladders(journal, file.ladders)
+    points_section.apply_wallets(journal, file.wallets)
+    points_section.apply_earn_rules(journal, file.earn_rules)
+    if journal.problems:
+        raise ProgramFileError(journal.problems)
+    return journal

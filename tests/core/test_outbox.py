@@ -1,0 +1,251 @@
+"""The outbox delivers at least once and applies exactly once, whoever dies, fails or works beside it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
+
+from core import events
+from core.models import OutboxEvent, OutboxReceipt, Program
+from core.services import outbox
+from core.tasks import deliver_outbox
+from tests.core.conftest import NOW, TOPIC
+from tests.core.effects import list_effects, record_effect
+
+Subscribe = Callable[[str, events.Handler], None]
+
+
+def _publish(program: Program, count: int = 1) -> None:
+    with transaction.atomic():
+        for number in range(count):
+            outbox.publish(program_id=program.pk, topic=TOPIC, payload={"number": number}, at=NOW)
+
+
+def _fail(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    record_effect(program_id=program_id, payload=payload, at=at)
+    raise RuntimeError("the shelf is full")
+
+
+def _break_the_database(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    Program.objects.create(code="bad", name="Bad", currency="?", time_zone="UTC")
+
+
+def test_an_event_goes_with_the_transaction_that_wrote_it(program: Program, subscribe: Subscribe) -> None:
+    subscribe("a", record_effect)
+    with transaction.atomic():
+        outbox.publish(program_id=program.pk, topic=TOPIC, payload={"number": 1}, at=NOW)
+        transaction.set_rollback(True)
+    assert outbox.dispatch(at=NOW) == 0
+    assert not OutboxEvent.objects.exists()
+
+
+def test_publishing_is_one_insert(program: Program) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        outbox.publish(program_id=program.pk, topic=TOPIC, payload={"number": 1}, at=NOW)
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+
+
+def test_every_subscriber_gets_every_event_once_and_in_order(program: Program, subscribe: Subscribe) -> None:
+    told: dict[str, list[int]] = {"a": [], "b": []}
+
+    def keep(name: str) -> events.Handler:
+        def handler(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+            told[name].append(payload["number"])
+
+        return handler
+
+    subscribe("a", keep("a"))
+    subscribe("b", keep("b"))
+    _publish(program, 5)
+    assert outbox.drain(at=NOW) == outbox.Delivery(done=10, failed=0)
+    assert outbox.drain(at=NOW + timedelta(days=1)) == outbox.Delivery(0, 0)
+    assert told == {"a": [0, 1, 2, 3, 4], "b": [0, 1, 2, 3, 4]}
+
+
+def test_an_event_without_subscribers_is_done_with(program: Program) -> None:
+    _publish(program)
+    assert outbox.drain(at=NOW) == outbox.Delivery(0, 0)
+    assert OutboxEvent.objects.get().dispatched_at == NOW
+
+
+def test_draining_delivers_what_handlers_publish(program: Program, subscribe: Subscribe) -> None:
+    def pass_on(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+        if payload["number"] < 3:
+            outbox.publish(program_id=program_id, topic=TOPIC, payload={"number": payload["number"] + 1}, at=at)
+
+    subscribe("a", pass_on)
+    _publish(program)
+    assert outbox.drain(at=NOW).done == 4
+
+
+@pytest.mark.parametrize("failing", [_fail, _break_the_database])
+def test_a_failing_subscriber_blocks_nobody_and_leaves_no_effect(
+    program: Program, subscribe: Subscribe, failing: events.Handler
+) -> None:
+    subscribe("failing", failing)
+    subscribe("sound", record_effect)
+    _publish(program, 3)
+    assert outbox.drain(at=NOW) == outbox.Delivery(done=3, failed=3)
+    assert list_effects() == ["event 0", "event 1", "event 2"]
+    waiting = OutboxReceipt.objects.filter(done_at=None)
+    assert {receipt.subscriber for receipt in waiting} == {"failing"}
+    assert {receipt.attempts for receipt in waiting} == {1}
+    assert all(receipt.last_error for receipt in waiting)
+
+
+def test_a_failure_is_tried_again_when_due_and_keeps_its_last_error(program: Program, subscribe: Subscribe) -> None:
+    broken = True
+
+    def recover(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+        if broken:
+            raise RuntimeError("the shelf is full")
+        record_effect(program_id=program_id, payload=payload, at=at)
+
+    subscribe("a", recover)
+    _publish(program)
+    outbox.drain(at=NOW)
+    broken = False
+    due = NOW + outbox.FIRST_RETRY
+    assert outbox.drain(at=due - timedelta(microseconds=1)) == outbox.Delivery(0, 0)
+    assert outbox.drain(at=due) == outbox.Delivery(done=1, failed=0)
+    receipt = OutboxReceipt.objects.get()
+    assert (receipt.attempts, receipt.done_at) == (2, due)
+    assert receipt.last_error == "RuntimeError: the shelf is full"
+    assert list_effects() == ["event 0"]
+
+
+def test_retries_wait_twice_as_long_each_time_up_to_an_hour() -> None:
+    delays = [outbox.retry_delay(attempts) for attempts in (1, 2, 3, 10, 11, 5_000)]
+    assert [int(delay.total_seconds()) for delay in delays] == [5, 10, 20, 2_560, 3_600, 3_600]
+
+
+def test_a_receipt_for_a_subscriber_of_another_release_waits(program: Program, subscribe: Subscribe) -> None:
+    subscribe("gone", record_effect)
+    _publish(program)
+    outbox.dispatch(at=NOW)
+    events._handlers.pop(TOPIC)
+    assert outbox.deliver(at=NOW, limit=10) == outbox.Delivery(done=0, failed=1)
+    assert "no subscriber named gone" in OutboxReceipt.objects.get().last_error
+
+
+def test_two_subscribers_of_one_name_are_refused(subscribe: Subscribe) -> None:
+    subscribe("a", record_effect)
+    subscribe("a", record_effect)
+    with pytest.raises(ValueError, match="already has a subscriber named a"):
+        subscribe("a", _fail)
+
+
+def test_the_worker_takes_its_locks_before_it_writes(program: Program, subscribe: Subscribe) -> None:
+    subscribe("a", record_effect)
+    _publish(program)
+    with CaptureQueriesContext(connection) as queries:
+        outbox.dispatch(at=NOW)
+        outbox.deliver(at=NOW, limit=1)
+    statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+    events_lock, receipt_lock = (s for s in statements if s.startswith("SELECT") and "FOR" in s)
+    assert events_lock.endswith("FOR NO KEY UPDATE SKIP LOCKED")
+    assert receipt_lock.endswith('FOR NO KEY UPDATE OF "core_outboxreceipt" SKIP LOCKED')
+    assert statements.index(events_lock) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_task_delivers(subscribe: Subscribe) -> None:
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    subscribe("a", record_effect)
+    _publish(program, 2)
+    deliver_outbox(added_by_a_later_release=True)
+    assert list_effects() == ["event 0", "event 1"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_killed_in_the_middle_leaves_nothing_and_the_next_one_delivers(subscribe: Subscribe) -> None:
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    subscribe("a", record_effect)
+    _publish(program)
+    outbox.dispatch(at=NOW)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.core.outbox_worker", TOPIC, "a", NOW.isoformat()],
+        env=os.environ | {"DATABASE_URL": _url_of_this_database()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "in the middle\n"
+        # Its receipt is locked: another worker leaves it alone.
+        assert outbox.deliver(at=NOW, limit=10) == outbox.Delivery(0, 0)
+        worker.kill()
+    # drain() waits until the server has noticed the death and let the lock go.
+    assert outbox.drain(at=NOW) == outbox.Delivery(done=1, failed=0)
+    assert list_effects() == ["event 0"]
+    assert OutboxReceipt.objects.get().attempts == 1
+
+
+def _url_of_this_database() -> str:
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    return urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_side_by_side_apply_every_receipt_once(subscribe: Subscribe) -> None:
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    workers, count = 4, 40
+    # The first receipt of each worker waits for the other workers': they do work side by side.
+    together = threading.Barrier(workers, timeout=30)
+    met = threading.local()
+
+    def meet_then_record(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+        if not getattr(met, "done", False):
+            met.done = True
+            together.wait()
+        record_effect(program_id=program_id, payload=payload, at=at)
+
+    subscribe("a", meet_then_record)
+    _publish(program, count)
+
+    def work(_: int) -> outbox.Delivery:
+        try:
+            outbox.dispatch(at=NOW)
+            return outbox.deliver(at=NOW, limit=count)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(workers) as pool:
+        outbox.dispatch(at=NOW, limit=count // 2)
+        deliveries = list(pool.map(work, range(workers)))
+    assert sum(delivery.done for delivery in deliveries) == count
+    assert sorted(list_effects()) == sorted(f"event {number}" for number in range(count))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_that_do_not_lock_would_apply_one_receipt_twice(subscribe: Subscribe) -> None:
+    """The control: the race is real, and the lock on the receipt is what ends it."""
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    subscribe("a", record_effect)
+    _publish(program)
+    outbox.dispatch(at=NOW)
+    together = threading.Barrier(2, timeout=30)
+
+    def work_without_lock(_: int) -> None:
+        try:
+            with transaction.atomic():
+                receipt = OutboxReceipt.objects.filter(done_at=None).select_related("event").get()
+                together.wait()
+                record_effect(program_id=program.pk, payload=receipt.event.payload, at=NOW)
+                OutboxReceipt.objects.filter(pk=receipt.pk).update(done_at=NOW)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work_without_lock, range(2)))
+    assert list_effects() == ["event 0", "event 0"]

@@ -1,0 +1,321 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from core.models import Program
+from membership.models import MemberDay, Order, OrderLine, Refund, RefundLine
+from membership.services.facts import (
+    BadFact,
+    FactConflict,
+    OrderInput,
+    OrderLineInput,
+    RecordedFacts,
+    RefundInput,
+    RefundLineInput,
+    record_facts,
+)
+from membership.services.rebuild import find_day_mismatches, find_line_mismatches
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+ORDER = OrderInput(
+    external_id="o1",
+    member="ada",
+    paid_at=NOW,
+    currency="GBP",
+    amount_minor=3000,
+    lines=(
+        OrderLineInput(external_id="a", units=3, amount_minor=900),
+        OrderLineInput(external_id="b", units=1, amount_minor=2100),
+    ),
+)
+
+
+def refund(name: str, *lines: RefundLineInput, hours: int = 1, **fields: Any) -> RefundInput:
+    told: dict[str, Any] = {"member": "ada", "order": "o1", "amount_minor": sum(line.amount_minor for line in lines)}
+    return RefundInput(external_id=name, refunded_at=NOW + hours * HOUR, currency="GBP", lines=lines, **(told | fields))
+
+
+def back(line: str, units: int | None, minor: int, name: str = "", order: str = "") -> RefundLineInput:
+    return RefundLineInput(external_id=name or line, order=order, order_line=line, units=units, amount_minor=minor)
+
+
+def tell(program: Program, *refunds: RefundInput, orders: Sequence[OrderInput] = ()) -> RecordedFacts:
+    return record_facts(program=program, orders=orders, refunds=refunds, at=NOW)
+
+
+def returned() -> list[tuple[str, int, int]]:
+    return list(
+        OrderLine.objects.order_by("external_id").values_list("external_id", "returned_units", "returned_minor")
+    )
+
+
+def returned_at(external_id: str = "o1") -> datetime | None:
+    return Order.objects.get(external_id=external_id).returned_at
+
+
+def assert_reconciled(program: Program) -> None:
+    assert find_day_mismatches(program) == []
+    assert find_line_mismatches(program) == []
+
+
+@pytest.fixture
+def order(program: Program, ada: int) -> Order:
+    record_facts(program=program, orders=[ORDER], at=NOW)
+    return Order.objects.get()
+
+
+def test_keeps_a_refund_as_told(program: Program, ada: int, order: Order) -> None:
+    recorded = tell(program, refund("r1", back("a", 1, 350)))
+    kept = Refund.objects.get()
+    assert (recorded.refund_ids, recorded.first_fact_at) == ([kept.pk], {ada: NOW + HOUR})
+    assert (kept.member_id, kept.order_id, kept.refunded_at) == (ada, order.pk, NOW + HOUR)
+    assert (kept.local_date, kept.amount_minor, kept.program_amount_minor) == (date(2026, 6, 15), 350, 350)
+    line = kept.lines.get()
+    assert (line.member_id, line.order_line, line.units) == (ada, order.lines.get(external_id="a"), 1)
+    assert (line.amount_minor, line.program_amount_minor) == (350, 350)
+    assert (line.returned_units, line.returned_minor) == (1, 350)
+    assert returned() == [("a", 1, 350), ("b", 0, 0)]
+    assert_reconciled(program)
+
+
+def test_each_line_keeps_the_totals_after_it_in_date_order(program: Program, order: Order) -> None:
+    tell(
+        program,
+        refund("r2", back("a", 1, 300), hours=2),
+        refund("r3", back("a", None, 50), hours=2),
+        refund("r1", back("a", 1, 310, name="x"), back("a", None, 5, name="y"), hours=1),
+    )
+    lines = RefundLine.objects.order_by("refund__external_id", "external_id")
+    assert list(lines.values_list("refund__external_id", "external_id", "returned_units", "returned_minor")) == [
+        ("r1", "x", 1, 310),
+        ("r1", "y", 1, 315),
+        ("r2", "a", 2, 615),
+        ("r3", "a", 2, 665),
+    ]
+    assert returned() == [("a", 2, 665), ("b", 0, 0)]
+
+
+def test_one_by_one_and_in_one_call_are_the_same(program: Program, order: Order) -> None:
+    orders = [replace(ORDER, external_id=name) for name in ("p", "q")]
+    record_facts(program=program, orders=orders, at=NOW)
+    told = [("1", ("a", 2, 600)), ("2", ("b", 1, 2500)), ("3", ("a", 1, 300)), ("4", ("a", None, 10))]
+    tell(program, *(refund(f"p{n}", back(*line), hours=int(n), order="p") for n, line in reversed(told)))
+    for n, line in told:
+        tell(program, refund(f"q{n}", back(*line), hours=int(n), order="q"))
+    p, q = (
+        [
+            list(
+                RefundLine.objects.filter(order_line__order__external_id=name)
+                .order_by("refund__refunded_at")
+                .values_list("returned_units", "returned_minor")
+            ),
+            returned_at(name),
+        ]
+        for name in ("p", "q")
+    )
+    assert p == q
+    assert p[1] == NOW + 3 * HOUR
+    assert_reconciled(program)
+
+
+def test_an_order_and_its_refund_at_one_instant_in_one_call(program: Program, ada: int) -> None:
+    tell(program, refund("r1", back("a", 3, 900), back("b", 1, 2100), hours=0), orders=[ORDER])
+    assert returned_at() == NOW
+    day = MemberDay.objects.get()
+    assert (day.orders, day.orders_returned, day.spend_minor, day.refunds_minor) == (1, 1, 3000, 3000)
+    assert_reconciled(program)
+
+
+def test_a_refund_counts_on_its_own_day_without_any_order(program: Program, ada: int) -> None:
+    tell(program, refund("r1", RefundLineInput(external_id="1", units=4, amount_minor=700, sku="S"), order=""))
+    day = MemberDay.objects.get()
+    assert (day.member_id, day.day, day.orders, day.spend_minor, day.refunds_minor) == (
+        *(ada, date(2026, 6, 15), 0, 0, 700),
+    )
+    line = RefundLine.objects.get()
+    assert (line.order_line_id, line.units, line.sku, line.returned_units, line.returned_minor) == (
+        *(None, 4, "S", None, None),
+    )
+
+
+def test_lines_name_their_orders_when_the_refund_names_none(program: Program, order: Order) -> None:
+    record_facts(program=program, orders=[replace(ORDER, external_id="o2")], at=NOW)
+    tell(program, refund("r1", back("a", 1, 300, "1", "o1"), back("b", 1, 2100, "2", "o2"), order=""))
+    assert Refund.objects.get().order_id is None
+    touched = OrderLine.objects.filter(returned_minor__gt=0).order_by("order__external_id")
+    assert list(touched.values_list("order__external_id", "external_id")) == [("o1", "a"), ("o2", "b")]
+
+
+def test_a_refund_may_exceed_its_line(program: Program, order: Order) -> None:
+    tell(program, refund("r1", back("a", 1, 5000)))
+    assert returned() == [("a", 1, 5000), ("b", 0, 0)]
+    assert returned_at() is None  # two units of a and b are still out
+
+
+def test_the_refund_of_the_last_unit_returns_the_order_on_its_own_day(program: Program, order: Order) -> None:
+    tell(program, refund("r1", back("a", 3, 900), hours=1))
+    assert returned_at() is None
+    tell(program, refund("r2", back("b", 1, 0), hours=48))
+    assert returned_at() == NOW + 48 * HOUR
+    days = MemberDay.objects.order_by("day").values_list("day", "orders", "orders_returned", "refunds_minor")
+    assert list(days) == [(date(2026, 6, 15), 1, 0, 900), (date(2026, 6, 17), 0, 1, 0)]
+    tell(program, refund("r3", back("b", None, 100), hours=72))
+    assert returned_at() == NOW + 48 * HOUR
+    assert_reconciled(program)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([refund("r1", amount_minor=3000)], NOW + HOUR),
+        ([refund("r1", amount_minor=2999)], None),
+        ([refund("r1", amount_minor=2999), refund("r2", amount_minor=1, hours=2)], NOW + 2 * HOUR),
+        ([refund("r1", back("a", None, 900), back("b", None, 2100))], NOW + HOUR),
+        ([refund("r1", back("a", None, 900)), refund("r2", amount_minor=2100, hours=5)], NOW + 5 * HOUR),
+        # Money of a line that came back by units says nothing of the other units.
+        ([refund("r1", back("a", 1, 900)), refund("r2", amount_minor=2100, hours=5)], None),
+        # Nobody knows what an unmatched line brought back.
+        ([refund("r1", RefundLineInput(external_id="1", units=1, amount_minor=3000))], None),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_money_without_units_returns_the_order_when_it_reaches_its_amount(
+    program: Program, order: Order, parts: list[RefundInput], expected: datetime | None, together: bool
+) -> None:
+    for call in [parts] if together else [[part] for part in parts]:
+        tell(program, *call)
+    assert returned_at() == expected
+    assert_reconciled(program)
+
+
+def test_no_money_does_not_return_a_free_order(program: Program, ada: int) -> None:
+    free = replace(ORDER, amount_minor=0, lines=())
+    tell(program, refund("r1", amount_minor=0), orders=[free])
+    assert returned_at() is None
+    tell(program, refund("r2", back("1", 1, 0)))
+    assert returned_at() == NOW + HOUR
+
+
+def test_a_guests_refund_is_kept_and_counts_for_nobody(program: Program) -> None:
+    guest = replace(ORDER, member="")
+    recorded = tell(program, refund("r1", back("a", 3, 900), back("b", 1, 2100), member=""), orders=[guest])
+    assert Refund.objects.get().member_id is None
+    assert returned_at() == NOW + HOUR
+    assert (len(recorded.refund_ids), recorded.first_fact_at) == (1, {})
+    assert not MemberDay.objects.exists()
+    again = tell(program, refund("r1", back("a", 3, 900), back("b", 1, 2100), member=""), orders=[guest])
+    assert (again.refund_ids, again.repeated) == ([], 2)
+    assert_reconciled(program)
+
+
+def test_the_same_refund_again_has_no_effect(program: Program, order: Order) -> None:
+    told = refund("r1", back("a", 2, 600))
+    first = tell(program, told)
+    again = tell(program, told, told)
+    assert (len(first.refund_ids), again.refund_ids, again.repeated) == (1, [], 2)
+    assert returned() == [("a", 2, 600), ("b", 0, 0)]
+    assert MemberDay.objects.get().refunds_minor == 600
+
+
+def test_a_refund_id_belongs_to_its_member(program: Program, ada: int, ben: int) -> None:
+    recorded = tell(program, *(refund("r1", order="", member=name, amount_minor=5) for name in ("ada", "ben", "")))
+    assert len(recorded.refund_ids) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        refund("r1", back("a", 2, 601)),
+        refund("r1", back("a", 1, 600)),
+        refund("r1", back("b", 1, 600)),
+        refund("r1", back("a", 2, 600), hours=2),
+        refund("r1", back("a", 2, 600, order="o1"), order=""),
+    ],
+)
+def test_the_same_refund_id_with_other_content_is_refused(program: Program, order: Order, other: RefundInput) -> None:
+    tell(program, refund("r1", back("a", 2, 600)))
+    with pytest.raises(FactConflict) as refusal:
+        tell(program, refund("r0", back("a", 1, 300)), other)
+    assert (refusal.value.kind, refusal.value.external_id) == ("refund", "r1")
+    assert Refund.objects.count() == 1
+    assert returned() == [("a", 2, 600), ("b", 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (refund("bad", amount_minor=1, order="o9"), "order"),
+        (refund("bad", back("a", 1, 1, order="o9")), "lines.0.order"),
+        (refund("bad", back("a", 1, 1), back("c", 1, 1)), "lines.1.order_line"),
+        (refund("bad", back("a", 1, 1), order=""), "lines.0.order"),
+        (refund("bad", back("a", 1, 1), member="ben"), "order"),
+        (refund("bad", back("a", 1, 1, order="o1"), member="ben", order=""), "lines.0.order"),
+        (refund("bad", back("a", 1, 1), member=""), "order"),
+        (refund("bad", back("a", 1, 1), member="eve"), "member"),
+        (refund("bad", back("a", 1, 1), hours=-1), "refunded_at"),
+        (refund("bad", back("a", 4, 1)), "lines.0.units"),
+        (refund("bad", back("a", 2, 1, "1"), back("a", 2, 1, "2")), "lines.1.units"),
+        (refund("bad", back("a", 0, 1)), "lines.0.units"),
+        (refund("bad", back("a", 1, -1), amount_minor=1), "lines.0.amount_minor"),
+        (refund("bad", amount_minor=-1), "amount_minor"),
+        (refund("bad", back("a", 1, 1), back("a", 1, 1)), "lines"),
+        (replace(refund("bad", amount_minor=1), currency="EUR"), "currency"),
+        (replace(refund("bad", amount_minor=1), refunded_at=datetime(2026, 7, 1)), "refunded_at"),  # noqa: DTZ001
+    ],
+)
+def test_a_bad_refund_is_named_and_nothing_is_written(
+    program: Program, order: Order, ben: int, bad: RefundInput, field: str
+) -> None:
+    with pytest.raises(BadFact) as refusal:
+        tell(program, refund("good", back("b", 1, 2100)), bad, orders=[replace(ORDER, external_id="o2")])
+    assert (refusal.value.field, refusal.value.external_id) == (field, "bad")
+    assert not Refund.objects.exists()
+    assert Order.objects.count() == 1
+    assert returned() == [("a", 0, 0), ("b", 0, 0)]
+    assert MemberDay.objects.get().refunds_minor == 0
+
+
+def test_the_unit_too_many_may_come_in_a_later_call(program: Program, order: Order) -> None:
+    tell(program, refund("r1", back("a", 2, 600)))
+    with pytest.raises(BadFact) as refusal:
+        tell(program, refund("r2", back("a", 2, 600)))
+    assert refusal.value.reason == "2 come back, but only 1 are left"
+    assert returned() == [("a", 2, 600), ("b", 0, 0)]
+
+
+def test_a_refund_in_another_currency_counts_by_the_program_amount(program: Program, order: Order) -> None:
+    told = refund("r1", back("a", 1, 100), back("b", 1, 200), program_amount_minor=250)
+    tell(program, replace(told, currency="USD"))
+    assert MemberDay.objects.get().refunds_minor == 250
+    assert returned() == [("a", 1, 83), ("b", 1, 167)]
+
+
+def test_the_orders_are_locked_before_they_are_read(program: Program, order: Order) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        tell(program, refund("r1", back("a", 1, 300)))
+    statements = [query["sql"] for query in queries]
+    lock = next(n for n, sql in enumerate(statements) if "FOR NO KEY UPDATE" in sql)
+    assert '"membership_order"' in statements[lock]
+    assert "ORDER BY" in statements[lock]
+    readers = [n for n, sql in enumerate(statements) if "returned_units" in sql]
+    assert readers
+    assert lock < min(readers)
+
+
+def test_the_number_of_statements_does_not_depend_on_the_number_of_refunds(program: Program, order: Order) -> None:
+    counts = []
+    for size in (1, 100):
+        orders = [replace(ORDER, external_id=f"{size}-{n}") for n in range(size)]
+        record_facts(program=program, orders=orders, at=NOW)
+        refunds = [refund(f"r{o.external_id}", back("a", 1, 300), order=o.external_id) for o in orders]
+        with CaptureQueriesContext(connection) as queries:
+            tell(program, *refunds)
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 13

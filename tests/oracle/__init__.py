@@ -1,0 +1,1 @@
+"""Independent calculations that the tests compare the services with. Plain Python, nothing of the project."""
