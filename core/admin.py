@@ -12,14 +12,17 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.contrib.postgres.fields import ArrayField
 from django.db.models import Model, Prefetch, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin, TabularInline
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.admin import ModelAdmin, StackedInline, TabularInline
+from unfold.forms import AdminPasswordChangeForm, PaginationInlineFormSet, UserChangeForm, UserCreationForm
 from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from core.models import AuditEntry, Market, OutboxEvent, OutboxReceipt, Program, Version, VersionStatus
 from core.services import audit
@@ -39,10 +42,21 @@ def _never(*_args: Any, **_kwargs: Any) -> bool:
     return False
 
 
-class ReadOnlyMixin:
-    """Nothing is added, changed or deleted."""
+def link(row: Model, text: object) -> SafeString:
+    """Return a link to a row's page."""
+    url = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}" class="text-primary-600 dark:text-primary-500">{}</a>', url, text)
 
+
+class ReadOnlyMixin:
+    """Nothing is added, changed or deleted: the fields are shown as text."""
+
+    fields: tuple[str, ...]
     has_add_permission = has_change_permission = has_delete_permission = _never
+
+    def get_readonly_fields(self, _request: HttpRequest, _obj: Model | None = None) -> tuple[str, ...]:
+        """Leave nothing to a form."""
+        return self.fields
 
 
 class ListAdmin(ModelAdmin):  # type: ignore[misc]
@@ -77,9 +91,18 @@ class ReadOnlyAdmin(ReadOnlyMixin, ListAdmin):
     """A page of what only services write."""
 
 
+class RowsFormSet(PaginationInlineFormSet):  # type: ignore[misc]
+    """Rows named after their model: many relations have no name on this side."""
+
+    @classmethod
+    def get_default_prefix(cls) -> str:
+        return str(cls.model._meta.model_name)
+
+
 class ReadOnlyInline(ReadOnlyMixin, TabularInline):  # type: ignore[misc]
     """A table of what belongs to the object shown, in pages."""
 
+    formset = RowsFormSet
     extra = 0
     can_delete = False
     per_page = ROWS_PER_PAGE
@@ -101,11 +124,14 @@ class RowsInline(ReadOnlyInline):
         raise NotImplementedError
 
 
-class VersionInline(ReadOnlyInline):
+class VersionInline(ReadOnlyMixin, StackedInline):  # type: ignore[misc]
     """The versions of a definition, the latest first."""
 
+    formset = RowsFormSet
+    extra = 0
+    can_delete = False
+    per_page = ROWS_PER_PAGE
     fields = ("number", "status", "effective_at", "published_at", "shown_definition")
-    readonly_fields = fields
     ordering = ("-number",)
 
     @admin.display(description="Definition")
@@ -116,12 +142,15 @@ class VersionInline(ReadOnlyInline):
 class VersionedInline(ReadOnlyInline):
     """What a program has that is versioned, each with the version published last."""
 
-    show_change_link = True
     tab = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         queryset: QuerySet[Any] = super().get_queryset(request)
         return queryset.prefetch_related(published_versions(self.model))
+
+    @admin.display(description="Code")
+    def shown_code(self, owner: Any) -> SafeString:
+        return link(owner, owner.code)
 
     @admin.display(description="Version")
     def published_version(self, owner: Any) -> str:
@@ -138,6 +167,7 @@ def published_versions(owner: type[Model]) -> Prefetch[Any]:
 class MarketInline(TabularInline):  # type: ignore[misc]
     model = Market
     extra = 0
+    formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget}}
 
 
 @admin.register(Program)

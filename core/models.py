@@ -131,6 +131,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name_plural = "audit entries"
         indexes = [models.Index(name="auditentry_target", fields=["target", "id"])]
 
     def __str__(self) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, VersionedInline, VersionInline
+from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, VersionedInline, VersionInline, link
 from core.models import Program
 from core.money import format_minor
 from membership.models import (
@@ -25,6 +30,7 @@ from membership.models import (
     Tier,
     TierPeriod,
 )
+from membership.selectors import Step, get_path
 
 # A search shows what belongs to this many members at most.
 MEMBERS_PER_SEARCH = 50
@@ -58,7 +64,26 @@ def show_evidence(evidence: dict[str, int], currency: str) -> SafeString | str:
         metric, _, window = key.partition(":")
         shown = format_minor(value, currency) if metric == "net_spend" else f"{value:,}"
         rows.append((metric.replace("_", " "), window.replace("_", " "), shown))
-    return format_html_join("", "<div>{}, {}: {}</div>", rows) or "-"
+    return format_html_join("", '<div class="whitespace-nowrap">{}, {}: {}</div>', rows) or "-"
+
+
+def describe_tiers(member: Member, *, at: datetime) -> list[str]:
+    """Return in words where a member stands on each ladder: `main: gold`, `to platinum: GBP 12.00 by 2027-03-31`."""
+    lines = []
+    for ladder in Ladder.objects.filter(program_id=member.program_id):
+        path = get_path(member_id=member.pk, ladder=ladder, at=at)
+        if path is not None:
+            until = f", guaranteed until {path.guaranteed_until:%Y-%m-%d %H:%M} UTC" if path.guaranteed_until else ""
+            lines.append(f"{ladder.code}: {path.tier}{until}")
+            steps = {"to stay": path.stay} | {f"to {step.tier}": step for step in path.above[:1]}
+            currency = member.program.currency
+            lines += [f"{goal}: {_missing(step, currency)}" for goal, step in steps.items() if not step.holds]
+    return lines
+
+
+def _missing(step: Step, currency: str) -> str:
+    branches = (" and ".join(need.describe(currency) for need in branch if need.missing) for branch in step.branches)
+    return " or ".join(branches)
 
 
 class _TierPeriodColumns:
@@ -72,6 +97,10 @@ class _TierPeriodColumns:
 
 
 class _OrderColumns:
+    @admin.display(description="Order")
+    def number(self, order: Order) -> SafeString:
+        return link(order, order.external_id)
+
     @admin.display(description="Amount")
     def amount(self, order: Order) -> str:
         return format_minor(order.amount_minor, order.currency)
@@ -82,6 +111,10 @@ class _OrderColumns:
 
 
 class _RefundColumns:
+    @admin.display(description="Refund")
+    def number(self, refund: Refund) -> SafeString:
+        return link(refund, refund.external_id)
+
     @admin.display(description="Amount")
     def amount(self, refund: Refund) -> str:
         return format_minor(refund.amount_minor, refund.currency)
@@ -93,25 +126,21 @@ class _RefundColumns:
 
 class OrderInline(_OrderColumns, ReadOnlyInline):
     model = Order
-    fields = ("external_id", "paid_at", "amount", "program_amount", "market", "channel", "returned_at")
-    readonly_fields = ("amount", "program_amount")
-    show_change_link = True
+    fields = ("number", "paid_at", "amount", "program_amount", "market", "channel", "returned_at")
     related = ("program",)
     ordering = ("-paid_at", "-external_id")
 
 
 class OrderRefundInline(_RefundColumns, ReadOnlyInline):
     model = Refund
-    fields: tuple[str, ...] = ("external_id", "refunded_at", "amount", "program_amount")
-    readonly_fields = ("amount", "program_amount")
-    show_change_link = True
+    fields: tuple[str, ...] = ("number", "refunded_at", "amount", "program_amount")
     related = ("program", "order")
     ordering = ("-refunded_at", "-external_id")
     tab = False
 
 
 class RefundInline(OrderRefundInline):
-    fields = ("external_id", "refunded_at", "amount", "program_amount", "order")
+    fields = ("number", "refunded_at", "amount", "program_amount", "order")
     tab = True
 
 
@@ -121,7 +150,6 @@ class TierPeriodInline(_TierPeriodColumns, ReadOnlyInline):
         *("ladder", "tier", "cause", "valid_from", "guaranteed_until", "shown_evidence", "version_number"),
         *("recorded_at", "superseded_at"),
     )
-    readonly_fields = ("shown_evidence", "version_number")
     related = ("ladder", "tier", "version", "member__program")
     ordering = ("ladder", "-valid_from", "-id")
 
@@ -137,10 +165,21 @@ class MemberAdmin(ReadOnlyAdmin):
     search_help_text = "Member id, or its beginning"
     ordering = ("-id",)
     fields = (
-        *("external_id", "program", "kind", "status", "joined_at", "recorded_at"),
+        *("external_id", "program", "shown_tiers", "kind", "status", "joined_at", "recorded_at"),
         *("country", "locale", "birthday", "consents"),
     )
     inlines = [TierPeriodInline, OrderInline, RefundInline]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Read where the member stands once: a page asks for a field's content several times."""
+        member: Any = super().get_object(request, object_id, from_field)
+        if member is not None:
+            member.tier_lines = describe_tiers(member, at=timezone.now())
+        return member
+
+    @admin.display(description="Tiers")
+    def shown_tiers(self, member: Any) -> SafeString | str:
+        return format_html_join("", "<div>{}</div>", ((line,) for line in member.tier_lines)) or "-"
 
     def search_condition(self, term: str) -> Q:
         return Q(program_id__in=_program_ids(), external_id__startswith=term)
@@ -152,7 +191,6 @@ class OrderLineInline(ReadOnlyInline):
         *("external_id", "sku", "category", "units", "amount", "program_amount", "discount"),
         *("returned_units", "returned"),
     )
-    readonly_fields = ("amount", "program_amount", "discount", "returned")
     tab = False
     related = ("order__program",)
     ordering = ("position",)
@@ -199,7 +237,6 @@ class OrderAdmin(_OrderColumns, _FactAdmin):
 class RefundLineInline(ReadOnlyInline):
     model = RefundLine
     fields = ("external_id", "sku", "units", "amount", "of_line", "returned_units", "returned")
-    readonly_fields = ("amount", "of_line", "returned")
     tab = False
     related = ("refund__program", "order_line__order")
     ordering = ("id",)
@@ -261,7 +298,6 @@ class TierInline(ReadOnlyInline):
 
 class LadderVersionInline(VersionInline):
     model = LadderVersion
-    tab = False
 
 
 @admin.register(Ladder)
@@ -275,8 +311,7 @@ class LadderAdmin(ReadOnlyAdmin):
 
 class LadderInline(VersionedInline):
     model = Ladder
-    fields = ("code", "name", "published_version", "evaluated_at", "completed_at")
-    readonly_fields = ("published_version",)
+    fields = ("shown_code", "name", "published_version", "evaluated_at", "completed_at")
 
 
 class EvaluationChunkInline(ReadOnlyInline):

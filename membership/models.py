@@ -90,10 +90,13 @@ class Order(models.Model):
 
 
 class OrderLine(models.Model):
-    """One paid line. What came back is counted here so that the database can refuse a unit too many."""
+    """One paid line. What came back is counted here so that the database can refuse a unit too many.
+
+    The member is the order's, whose constraint the database checks once an order and not once a line.
+    """
 
     order = models.ForeignKey(Order, models.PROTECT, related_name="lines", db_index=False)
-    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False, db_constraint=False)
     external_id = models.CharField(max_length=200)
     position = models.PositiveIntegerField()
     sku = models.CharField(max_length=100, blank=True)
@@ -160,7 +163,7 @@ class RefundLine(models.Model):
     """
 
     refund = models.ForeignKey(Refund, models.PROTECT, related_name="lines", db_index=False)
-    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False, db_constraint=False)
     order_line = models.ForeignKey(OrderLine, models.PROTECT, related_name="refund_lines", null=True)
     external_id = models.CharField(max_length=200)
     sku = models.CharField(max_length=100, blank=True)

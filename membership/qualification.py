@@ -14,7 +14,7 @@ The decision at an evaluation, for a member who holds tier c until `guaranteed_u
 Every tier moved to is guaranteed to the start of the local day `minimum_stay_days` after that of the move.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -22,10 +22,9 @@ from functools import cached_property
 from psycopg2 import sql
 
 from core.calendar import day_start, last_begun_day
+from membership.composed_sql import SQL, array, joined
 from membership.definitions import AnyOf, LadderDefinition, Metric, Requirement
 from membership.rules import days_later, requirement_name, window_start
-
-SQL = sql.Composable
 
 _DAY_VALUE: dict[Metric, str] = {
     "net_spend": "spend_minor - refunds_minor",
@@ -83,21 +82,6 @@ def _branches(any_of: AnyOf | None) -> list[tuple[Requirement, ...]]:
     return [branch.all_of for branch in any_of.any_of] if any_of else []
 
 
-# --- literals ------------------------------------------------------------------------------------------------
-
-
-def array(values: Iterable[object], type_name: str) -> SQL:
-    """Return an array literal: one constant, which the server parses faster than a constructor of many."""
-    texts = ("NULL" if value is None else value.isoformat() if isinstance(value, date) else str(value)
-             for value in values)  # fmt: skip
-    # Instants hold no comma, brace or quote: nothing in a literal of numbers, dates and booleans needs escaping.
-    return sql.SQL("{}::{}[]").format(sql.Literal("{" + ",".join(texts) + "}"), sql.SQL(type_name))
-
-
-def _joined(parts: Iterable[SQL], separator: str = ", ") -> SQL:
-    return sql.SQL(separator).join(list(parts))
-
-
 def _column(index: int) -> SQL:
     return sql.SQL(f"m{index}")
 
@@ -117,7 +101,7 @@ def member_day_metrics(plan: LadderPlan, members: SQL, last_day: date) -> SQL:
         "SELECT member_id{sums} FROM membership_memberday"
         " WHERE {members} AND day BETWEEN {first} AND {last} GROUP BY member_id"
     ).format(
-        sums=_joined((sql.SQL(", {} AS {}").format(value, _column(i)) for i, value in enumerate(sums)), ""),
+        sums=joined((sql.SQL(", {} AS {}").format(value, _column(i)) for i, value in enumerate(sums)), ""),
         members=members,
         first=sql.Literal(first),
         last=sql.Literal(last_day),
@@ -206,8 +190,8 @@ def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: d
         for i, column in enumerate(plan.columns)
     )  # fmt: skip
     return sql.SQL("SELECT c.member_id, c.fact_at{values} FROM unnest({arrays}) AS c({names})").format(
-        values=_joined(values, ""),
-        arrays=_joined(
+        values=joined(values, ""),
+        arrays=joined(
             [
                 array((m.member_id for m in moments), "bigint"),
                 array((m.fact_at for m in moments), "timestamptz"),
@@ -216,7 +200,7 @@ def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: d
                 *(array((row[i] for row in starts), "date") for i in range(len(plan.columns))),
             ]
         ),
-        names=_joined([sql.SQL("member_id, fact_at, day, day_at"), *names]),
+        names=joined([sql.SQL("member_id, fact_at, day, day_at"), *names]),
     )
 
 
@@ -229,7 +213,7 @@ def evidence(plan: LadderPlan) -> SQL:
         sql.SQL("{}, {}").format(sql.Literal(requirement_name(column)), _column(i))
         for i, column in enumerate(plan.columns)
     )
-    return sql.SQL("jsonb_build_object({})").format(_joined(pairs))
+    return sql.SQL("jsonb_build_object({})").format(joined(pairs))
 
 
 def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
@@ -237,7 +221,7 @@ def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
     if any_of is None:
         return sql.SQL("true")
     branches = (
-        _joined(
+        joined(
             (
                 sql.SQL("{} >= {}").format(_column(index[requirement_name(need)]), sql.Literal(need.at_least))
                 for need in branch.all_of
@@ -246,7 +230,7 @@ def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
         )
         for branch in any_of.any_of
     )
-    return sql.SQL("({})").format(_joined(branches, " OR "))
+    return sql.SQL("({})").format(joined(branches, " OR "))
 
 
 def entry_rank(plan: LadderPlan) -> SQL:
@@ -255,7 +239,7 @@ def entry_rank(plan: LadderPlan) -> SQL:
         sql.SQL("WHEN {} THEN {}").format(_holds(plan, plan.entry(rank)), sql.Literal(rank))
         for rank in range(len(plan.tier_ids) - 1, 0, -1)
     )
-    return sql.SQL("CASE {} ELSE 0 END").format(_joined(cases, " "))
+    return sql.SQL("CASE {} ELSE 0 END").format(joined(cases, " "))
 
 
 def _stays(plan: LadderPlan) -> SQL:
@@ -263,7 +247,7 @@ def _stays(plan: LadderPlan) -> SQL:
         sql.SQL("WHEN {} THEN {}").format(sql.Literal(rank), _holds(plan, plan.stay(rank)))
         for rank in range(1, len(plan.tier_ids))
     )
-    return sql.SQL("CASE rank {} ELSE true END").format(_joined(cases, " "))
+    return sql.SQL("CASE rank {} ELSE true END").format(joined(cases, " "))
 
 
 def _dropped_rank(plan: LadderPlan) -> SQL:
@@ -276,7 +260,7 @@ def _dropped_rank(plan: LadderPlan) -> SQL:
         for rank in range(len(plan.tier_ids) - 2, 0, -1)
     )
     lower = list(cases)
-    return sql.SQL("CASE {} ELSE 0 END").format(_joined(lower, " ")) if lower else sql.SQL("0")
+    return sql.SQL("CASE {} ELSE 0 END").format(joined(lower, " ")) if lower else sql.SQL("0")
 
 
 def _rank_of(plan: LadderPlan) -> SQL:
@@ -284,7 +268,7 @@ def _rank_of(plan: LadderPlan) -> SQL:
         sql.SQL("WHEN {} THEN {}").format(sql.Literal(tier_id), sql.Literal(rank))
         for rank, tier_id in enumerate(plan.tier_ids)
     )
-    return sql.SQL("CASE h.tier_id {} END").format(_joined(cases, " "))
+    return sql.SQL("CASE h.tier_id {} END").format(joined(cases, " "))
 
 
 def decision(plan: LadderPlan, *, held: SQL, members: SQL, instant: datetime) -> SQL:
@@ -329,11 +313,10 @@ def decision(plan: LadderPlan, *, held: SQL, members: SQL, instant: datetime) ->
         grants=sql.Literal(policy.when == "after_grace"),
         top=entry_rank(plan),
         rank=_rank_of(plan),
-        metrics=_joined(metrics, ""),
+        metrics=joined(metrics, ""),
         held=held,
         sums=member_day_metrics(plan, members, last_begun_day(instant, plan.zone)),
     )
-
 
 
 def insert_decision(plan: LadderPlan, decided: SQL, *, instant: datetime, at: datetime) -> SQL:

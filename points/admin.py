@@ -9,11 +9,10 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import BigIntegerField, Case, F, Model, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce, Concat, JSONObject
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
-from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, VersionedInline, VersionInline
+from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, VersionedInline, VersionInline, link
 from core.money import format_minor
 from membership.admin import MemberAdmin, OfMemberAdmin
 from membership.models import Activity, Order, OrderLine, Refund, RefundLine
@@ -21,6 +20,7 @@ from points.models import (
     SEQ_BITS,
     Account,
     Accrual,
+    AccrualReason,
     AccrualReturn,
     Bucket,
     EarnRule,
@@ -37,12 +37,12 @@ from points.models import (
 )
 
 BALANCES = {Bucket.AVAILABLE, Bucket.PENDING, Bucket.HELD, Bucket.DEBT}
-# The URL names of the pages of what a source id points at; a line is shown on its order's page, under another id.
-_PAGES = {
-    SourceKind.ORDER: "admin:membership_order_change",
-    SourceKind.REFUND: "admin:membership_refund_change",
-    SourceKind.ACTIVITY: "admin:membership_activity_change",
-    SourceKind.TRANSACTION: "admin:points_ledgertransaction_change",
+# What a source id points at and has a page of its own; a line is on its order's page.
+_PAGES: dict[SourceKind, type[Model]] = {
+    SourceKind.ORDER: Order,
+    SourceKind.REFUND: Refund,
+    SourceKind.ACTIVITY: Activity,
+    SourceKind.TRANSACTION: LedgerTransaction,
 }
 
 
@@ -75,9 +75,7 @@ def show_source(row: Any) -> SafeString | str:
         return "-"
     label = str(kind.label).lower().removesuffix(" line")
     text = f"{label} {row.source_text or show_ledger_id(row.source_id)}"
-    if kind not in _PAGES:
-        return text
-    return format_html('<a href="{}">{}</a>', reverse(_PAGES[kind], args=[row.source_id]), text)
+    return link(_PAGES[kind](pk=row.source_id), text) if kind in _PAGES else text
 
 
 def show_ledger_id(row_id: int | None) -> str:
@@ -101,6 +99,10 @@ def with_entries(transactions: QuerySet[LedgerTransaction]) -> QuerySet[LedgerTr
 
 
 class _TransactionColumns:
+    @admin.display(description="Transaction")
+    def number(self, transaction: LedgerTransaction) -> SafeString:
+        return link(transaction, show_ledger_id(transaction.pk))
+
     @admin.display(description="Source")
     def source(self, transaction: Any) -> SafeString | str:
         return show_source(transaction)
@@ -108,7 +110,7 @@ class _TransactionColumns:
     @admin.display(description="Points")
     def shown_moves(self, transaction: Any) -> SafeString | str:
         rows = [
-            (f"{move['points']:,}", Bucket(move["from_bucket"]).label, Bucket(move["to_bucket"]).label)
+            (f"{move['points']:,}", *(Bucket(move[side]).label.lower() for side in ("from_bucket", "to_bucket")))
             for move in transaction.moves
         ]
         return format_html_join("", '<div class="whitespace-nowrap">{} {} → {}</div>', rows) or "-"
@@ -138,7 +140,6 @@ class AccountInline(ReadOnlyInline):
         *("wallet", "available", "pending", "held", "shown_debt", "lifetime_earned", "lifetime_redeemed"),
         *("last_effective_at", "next_due_at"),
     )
-    readonly_fields = ("shown_debt",)
     related = ("wallet",)
     ordering = ("wallet",)
 
@@ -150,7 +151,6 @@ class AccountInline(ReadOnlyInline):
 class OpenLotInline(RowsInline):
     model = LotBalance
     fields = ("lot", "remaining", "is_pending", "available_at", "expires_at")
-    readonly_fields = ("lot",)
     verbose_name_plural = "open lots"
 
     def get_rows(self, obj: Any) -> QuerySet[Any]:
@@ -167,10 +167,11 @@ class OpenLotInline(RowsInline):
 
 class StatementInline(_TransactionColumns, ReadOnlyInline):
     model = LedgerTransaction
-    fields = ("effective_at", "wallet", "kind", "shown_moves", "shown_balances", "source", "note", "recorded_at")
-    readonly_fields = ("shown_moves", "shown_balances", "source", "note")
+    fields = (
+        *("number", "effective_at", "wallet", "kind", "shown_moves", "shown_balances", "source", "note"),
+        "recorded_at",
+    )
     verbose_name_plural = "statement"
-    show_change_link = True
     related = ("wallet",)
     ordering = ("-pk",)
 
@@ -195,8 +196,7 @@ class EntryInline(_OfTransactionInline):
 
 class AccrualInline(_OfTransactionInline):
     model = Accrual
-    fields = ("source", "rule", "shown_basis", "multiplier", "points", "capped_points", "reason", "lot")
-    readonly_fields = ("source", "rule", "shown_basis", "multiplier", "lot")
+    fields = ("source", "rule", "shown_basis", "multiplier", "points", "capped_points", "shown_reason", "lot")
 
     def get_rows(self, obj: Any) -> QuerySet[Any]:
         return with_source(super().get_rows(obj).select_related("rule_version__owner", "wallet__program"))
@@ -218,6 +218,10 @@ class AccrualInline(_OfTransactionInline):
     def multiplier(self, accrual: Accrual) -> str:
         return f"{accrual.multiplier_bps // 10_000}.{accrual.multiplier_bps % 10_000:04}"
 
+    @admin.display(description="Reason")
+    def shown_reason(self, accrual: Accrual) -> str:
+        return AccrualReason(accrual.reason).label.lower()
+
     @admin.display(description="Lot")
     def lot(self, accrual: Accrual) -> str:
         return show_ledger_id(accrual.lot_id)
@@ -226,7 +230,6 @@ class AccrualInline(_OfTransactionInline):
 class AccrualReturnInline(_OfTransactionInline):
     model = AccrualReturn
     fields = ("source", "of_accrual", "returned", "whole", "points_due", "points_taken")
-    readonly_fields = ("source", "of_accrual")
 
     def get_rows(self, obj: Any) -> QuerySet[Any]:
         return with_source(super().get_rows(obj))
@@ -243,7 +246,6 @@ class AccrualReturnInline(_OfTransactionInline):
 class LotInline(_OfTransactionInline):
     model = Lot
     fields = ("number", "points", "available_at", "expires_at")
-    readonly_fields = ("number",)
 
     @admin.display(description="Lot")
     def number(self, lot: Lot) -> str:
@@ -253,7 +255,6 @@ class LotInline(_OfTransactionInline):
 class LotAllocationInline(_OfTransactionInline):
     model = LotAllocation
     fields = ("of_lot", "points")
-    readonly_fields = ("of_lot",)
 
     @admin.display(description="Lot")
     def of_lot(self, allocation: LotAllocation) -> str:
@@ -262,10 +263,10 @@ class LotAllocationInline(_OfTransactionInline):
 
 @admin.register(LedgerTransaction)
 class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
-    list_display = ("number", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
+    list_display = ("__str__", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
     list_select_related = ("member", "wallet")
     fields = (
-        *("number", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
+        *("member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
         "shown_hash",
     )
     inlines = [EntryInline, AccrualInline, AccrualReturnInline, LotInline, LotAllocationInline]
@@ -273,22 +274,20 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
         return with_source(with_entries(super().get_queryset(request)))
 
-    @admin.display(description="Account/seq")
-    def number(self, transaction: LedgerTransaction) -> str:
-        return show_ledger_id(transaction.pk)
-
     @admin.display(description="Reverses")
-    def reverses(self, transaction: LedgerTransaction) -> str:
-        return show_ledger_id(transaction.reverses_id)
+    def reverses(self, transaction: LedgerTransaction) -> SafeString | str:
+        reversed_id = transaction.reverses_id
+        return link(LedgerTransaction(pk=reversed_id), show_ledger_id(reversed_id)) if reversed_id else "-"
 
     @admin.display(description="Chain hash")
-    def shown_hash(self, transaction: LedgerTransaction) -> str:
-        return bytes(transaction.hash).hex()
+    def shown_hash(self, transaction: LedgerTransaction) -> SafeString:
+        """Show it in eights, between which a narrow screen may break it."""
+        digest = bytes(transaction.hash).hex()
+        return format_html_join(mark_safe("<wbr>"), "{}", ((digest[n : n + 8],) for n in range(0, len(digest), 8)))
 
 
 class WalletVersionInline(VersionInline):
     model = WalletVersion
-    tab = False
 
 
 @admin.register(Wallet)
@@ -302,7 +301,6 @@ class WalletAdmin(ReadOnlyAdmin):
 
 class EarnRuleVersionInline(VersionInline):
     model = EarnRuleVersion
-    tab = False
 
 
 @admin.register(EarnRule)
@@ -316,14 +314,12 @@ class EarnRuleAdmin(ReadOnlyAdmin):
 
 class WalletInline(VersionedInline):
     model = Wallet
-    fields = ("code", "name", "published_version")
-    readonly_fields = ("published_version",)
+    fields = ("shown_code", "name", "published_version")
 
 
 class EarnRuleInline(VersionedInline):
     model = EarnRule
-    fields = ("code", "published_version")
-    readonly_fields = ("published_version",)
+    fields = ("shown_code", "published_version")
 
 
 MemberAdmin.inlines = [AccountInline, OpenLotInline, StatementInline, *MemberAdmin.inlines]

@@ -5,15 +5,10 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from unittest.mock import patch
 
 import django
-import pytest
-from django.db import connection, models  # noqa: F401 -- models first: the backends import them
-from django.db.backends.base.operations import BaseDatabaseOperations
 
 from config import environment
 from config.embedded.servers import Request, own_servers
@@ -47,15 +42,4 @@ if "PYTEST_XDIST_WORKER" in os.environ and environment.text("REDIS_URL").startsw
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _empty_append_only_tables() -> Iterator[None]:
-    """Let the clean-up after a test with real commits empty what the database otherwise protects."""
-    operations = type(connection.ops)
-    flush = operations.execute_sql_flush
-
-    def flush_as_replica(self: BaseDatabaseOperations, sql_list: list[str]) -> None:
-        flush(self, ["SET LOCAL session_replication_role = replica", *sql_list])
-
-    with patch.object(operations, "execute_sql_flush", flush_as_replica):
-        yield
+import tests.flushing  # noqa: E402, F401 it needs Django

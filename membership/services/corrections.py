@@ -16,10 +16,11 @@ from datetime import datetime
 from psycopg2 import sql
 
 from core.calendar import TICK, local_date
+from membership.composed_sql import Cells, among, fetch
 from membership.ladder_plans import LadderPlans
 from membership.models import Refund, TierCause
 from membership.qualification import LadderPlan, Moment, decision, entry_rank, moment_metrics
-from membership.services.periods import Cells, History, Period, among, fetch, held_arrays
+from membership.services.periods import History, Period, held_arrays
 
 
 def find_corrections(plans: LadderPlans, histories: Mapping[int, History], instant: datetime) -> dict[int, Period]:
@@ -96,9 +97,7 @@ def _reached_tiers(
     return dict(reached)
 
 
-def _ranks_without_refunds(
-    plan: LadderPlan, moments: Sequence[Moment], instant: datetime
-) -> list[Cells]:
+def _ranks_without_refunds(plan: LadderPlan, moments: Sequence[Moment], instant: datetime) -> list[Cells]:
     query = sql.SQL("SELECT member_id, fact_at, {rank} FROM ({metrics}) m").format(
         rank=entry_rank(plan), metrics=moment_metrics(plan, moments, refunds_until=instant)
     )
@@ -115,9 +114,7 @@ def _decide_from(
     decided = {row[0]: row[1:] for row in fetch(query)}
     corrections: dict[int, Period] = {}
     for member_id, held in fallen.items():
-        tier_id, _, guaranteed, found = decided.get(
-            member_id, (held.tier_id, held.cause, held.guaranteed_until, "{}")
-        )
+        tier_id, _, guaranteed, found = decided.get(member_id, (held.tier_id, held.cause, held.guaranteed_until, "{}"))
         if plan.ranks[tier_id] < plan.ranks[histories[member_id][-1].tier_id]:
             corrections[member_id] = Period(
                 valid_from=instant,
@@ -128,4 +125,3 @@ def _decide_from(
                 evidence=json.loads(found),
             )
     return corrections
-

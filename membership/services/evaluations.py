@@ -17,6 +17,7 @@ from psycopg2 import sql
 from core import locks as core_locks
 from core.calendar import TICK
 from membership import locks
+from membership.composed_sql import SQL, Cells, fetch
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import (
     DirtyMember,
@@ -26,7 +27,7 @@ from membership.models import (
     Member,
     TierCause,
 )
-from membership.qualification import SQL, LadderPlan, decision, insert_decision
+from membership.qualification import LadderPlan, decision, insert_decision
 from membership.services import periods
 from membership.services.corrections import find_corrections, list_suspects
 from membership.services.recompute import BATCH_MEMBERS, recompute_locked
@@ -186,7 +187,7 @@ def _correct(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, *, a
     return list(corrections)
 
 
-def _decide(plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[periods.Cells]:
+def _decide(plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[Cells]:
     """Write what the evaluation changes in a range and return (member_id, cause) of each new row."""
     members = sql.SQL("member_id BETWEEN {} AND {}").format(
         sql.Literal(chunk.first_member_id), sql.Literal(chunk.last_member_id)
@@ -194,8 +195,7 @@ def _decide(plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, *, at: 
     decided = decision(plan, held=_held(plan.ladder_id, members, instant), members=members, instant=instant)
     with connection.cursor() as cursor:
         cursor.execute(_CHUNK_SETTINGS)
-        cursor.execute(insert_decision(plan, decided, instant=instant, at=at))
-        return cursor.fetchall()
+    return fetch(insert_decision(plan, decided, instant=instant, at=at))
 
 
 def _held(ladder_id: int, members: SQL, instant: datetime) -> SQL:

@@ -4,18 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from django.db import connection
 from psycopg2 import sql
 
 from core.calendar import local_date
 from core.services import outbox
+from membership.composed_sql import SQL, array
 from membership.ladder_plans import LadderPlans
 from membership.models import TierCause, TierPeriod
-from membership.qualification import SQL, array
-
-Cells = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +42,6 @@ History = list[Period]
 T = TypeVar("T")
 
 
-def fetch(query: SQL) -> list[Cells]:
-    """Run a composed query and return its rows."""
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchall()
-
-
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield the items in parts of at most `size`."""
     for start in range(0, len(items), size):
@@ -78,11 +68,6 @@ def held_arrays(held: Mapping[int, Period]) -> SQL:
         array((row.in_grace for row in held.values()), "boolean"),
         array((row.guaranteed_until for row in held.values()), "timestamptz"),
     )
-
-
-def among(member_ids: Iterable[int]) -> SQL:
-    """Return the condition that member_id is one of those given."""
-    return sql.SQL("member_id = ANY({})").format(array(member_ids, "bigint"))
 
 
 def supersede(periods: Sequence[Period], *, at: datetime) -> None:

@@ -27,9 +27,10 @@ from psycopg2 import sql
 
 from core.calendar import TICK, day_start
 from membership import locks
+from membership.composed_sql import Cells, among, array, fetch
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import Ladder, MemberDay, TierCause
-from membership.qualification import LadderPlan, Moment, array, decision, entry_rank, evidence, moment_metrics
+from membership.qualification import LadderPlan, Moment, decision, entry_rank, evidence, moment_metrics
 from membership.services import periods
 from membership.services.corrections import find_corrections
 from membership.services.periods import History, Period
@@ -168,8 +169,8 @@ class _Recomputation:
             self._add(member_id, row)
         if not held:
             return
-        query = decision(plan, held=periods.held_arrays(held), members=periods.among(held), instant=instant)
-        for member_id, tier_id, cause, guaranteed, found in periods.fetch(query):
+        query = decision(plan, held=periods.held_arrays(held), members=among(held), instant=instant)
+        for member_id, tier_id, cause, guaranteed, found in fetch(query):
             self._add(member_id, Period(instant, tier_id, plan.version_id, cause, guaranteed, json.loads(found)))
 
 
@@ -206,12 +207,12 @@ def _list_moments(since: Mapping[int, datetime], end: datetime | None) -> list[M
         since=array(since.values(), "timestamptz"),
         end=sql.Literal("infinity" if end is None else end),
     )
-    return [Moment(*row) for row in periods.fetch(query)]
+    return [Moment(*row) for row in fetch(query)]
 
 
-def _measure(plan: LadderPlan, moments: Sequence[Moment]) -> list[periods.Cells]:
+def _measure(plan: LadderPlan, moments: Sequence[Moment]) -> list[Cells]:
     """Return (member_id, fact_at, highest rank whose entry holds, evidence) for each moment, in order."""
     query = sql.SQL("SELECT member_id, fact_at, {rank}, {evidence} FROM ({metrics}) m ORDER BY 1, 2").format(
         rank=entry_rank(plan), evidence=evidence(plan), metrics=moment_metrics(plan, moments)
     )
-    return periods.fetch(query)
+    return fetch(query)

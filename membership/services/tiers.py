@@ -67,9 +67,7 @@ def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> N
     if evaluated_at is not None:
         _mark_dirty(plans.ladder, {m: new.first for m, new in news.items() if new.first < evaluated_at})
     waiting_since = {m: max(completed_at or new.joined_at, new.joined_at) for m, new in news.items()}
-    due = plans.list_evaluations(
-        after=min(waiting_since.values()), until=max(new.last_day_at for new in news.values())
-    )
+    due = plans.list_evaluations(after=min(waiting_since.values()), until=max(new.last_day_at for new in news.values()))
     since: dict[int, datetime] = {}
     for member_id, new in news.items():
         waits = bisect_right(due, waiting_since[member_id]) < bisect_right(due, new.last_day_at)

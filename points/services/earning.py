@@ -1,20 +1,20 @@
 """Earn and claw back: from the facts of membership to postings."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
 from django.db import connection
-from membership.selectors import tier_held
 
 from core.calendar import day_start, local_date
 from core.models import Program
 from core.money import BPS
 from core.versions import in_force
 from membership.definitions import LadderDefinition
-from membership.models import Ladder
+from membership.models import Ladder, LadderVersion
+from membership.selectors import tier_held
 from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, SourceKind, TransactionKind, Wallet
@@ -175,8 +175,8 @@ def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Postin
         cursor.execute(
             """
             SELECT r.id, r.refunded_at, l.member_id, l.id, rl.id,
-                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.amount_minor) ELSE rl.returned_units END,
-                CASE WHEN rl.units IS NULL THEN l.amount_minor ELSE l.units END
+                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.program_amount_minor) ELSE rl.returned_units END,
+                CASE WHEN rl.units IS NULL THEN l.program_amount_minor ELSE l.units END
             FROM membership_refund r
             JOIN membership_refundline rl ON rl.refund_id = r.id
             JOIN membership_orderline l ON l.id = rl.order_line_id
@@ -226,24 +226,24 @@ def _lines(order_ids: Sequence[int]) -> dict[int, list[rules.Line]]:
     return lines
 
 
-def _contexts(terms: Terms, facts: Iterable[_Fact]) -> dict[int, rules.Context]:
+def _contexts(terms: Terms, facts: Sequence[_Fact]) -> dict[int, rules.Context]:
     """Return each fact's context: the tier held before it, with the multiplier of the ladder's version of that time."""
-    ladder = Ladder.objects.filter(program=terms.program).prefetch_related("versions").first()
+    ladder = Ladder.objects.filter(program=terms.program).prefetch_related("versions", "tiers").first()
     if ladder is None or not terms.needs_tiers:
         return {fact.id: rules.Context(channel=fact.label) for fact in facts}
-    held = tier_held(ladder_id=ladder.pk, moments=[(fact.member_id, fact.at) for fact in facts])
-    ladders = {
-        version.pk: LadderDefinition.model_validate(version.definition, context={"currency": terms.program.currency})
-        for version in ladder.versions.all()
-    }
-    multipliers = {
-        pk: {tier.code: tier.benefits.points_multiplier for tier in definition.tiers}
-        for pk, definition in ladders.items()
-    }
+    held = tier_held(ladder_id=ladder.pk, pairs=[(fact.member_id, fact.at) for fact in facts])
+    codes = {tier.pk: tier.code for tier in ladder.tiers.all()}
+    versions = list(ladder.versions.all())
+    multipliers = {version.pk: _multipliers(version, terms.program.currency) for version in versions}
     contexts = {}
-    for fact in facts:
-        tier = held.get((fact.member_id, fact.at), "")
-        version = in_force(ladder.versions.all(), fact.at)
+    for fact, tier_id in zip(facts, held, strict=True):
+        tier = codes[tier_id] if tier_id else ""
+        version = in_force(versions, fact.at)
         multiplier = multipliers[version.pk].get(tier, BPS) if version else BPS
         contexts[fact.id] = rules.Context(tier, multiplier, fact.label)
     return contexts
+
+
+def _multipliers(version: LadderVersion, currency: str) -> dict[str, int]:
+    definition = LadderDefinition.model_validate(version.definition, context={"currency": currency})
+    return {tier.code: tier.benefits.points_multiplier for tier in definition.tiers}

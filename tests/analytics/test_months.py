@@ -9,7 +9,6 @@ import pytest
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-import tests.flushing  # noqa: F401 for the tests that commit
 from analytics.models import DirtyMonth, MemberMonth
 from analytics.services import months
 from core.calendar import TICK

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-import tests.flushing  # noqa: F401 for the tests that commit
 from core import events
 from core.models import Program
 

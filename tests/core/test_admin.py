@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,11 +83,16 @@ def program(db: None) -> Program:
     for instant in list_due(ladder=ladder, until=START + 60 * DAY):
         evaluate(ladder=ladder, instant=instant, at=NOW)
     member_id, wallet_id = Member.objects.get().pk, Wallet.objects.filter(program=program).order_by("id")[0].pk
-    account = {"program": program, "member_id": member_id, "wallet_id": wallet_id, "at": NOW}
+    account: Any = {"program": program, "member_id": member_id, "wallet_id": wallet_id, "at": NOW}
     operations.adjust(**account, points=70, reason="sorry for the delay", idempotency_key="adjust-1")
     operations.redeem(**account, points=30, idempotency_key="redeem-1")
     outbox.drain(at=NOW)
     return program
+
+
+@pytest.fixture(autouse=True)
+def _static_root(settings: Any, tmp_path: Path) -> None:
+    settings.STATIC_ROOT = tmp_path  # WhiteNoise warns when nothing has been collected
 
 
 @pytest.fixture
@@ -168,25 +174,17 @@ def test_only_operators_get_in(program: Program, client: Client, is_known: bool)
 
 def test_a_program_edit_is_audited(program: Program, operator: Client) -> None:
     url = reverse("admin:core_program_change", args=[program.pk])
-    markets = list(program.markets.order_by("code"))
-    form = {
-        "name": "Aurora Borealis",
-        "currency": "USD",  # read-only: ignored
-        "markets-TOTAL_FORMS": len(markets),
-        "markets-INITIAL_FORMS": len(markets),
-    }
-    for n, market in enumerate(markets):
-        for field in ("id", "code", "currency", "time_zone"):
-            form[f"markets-{n}-{field}"] = getattr(market, field)
-        form[f"markets-{n}-program"] = program.pk
-        form[f"markets-{n}-locales"] = ",".join(market.locales)
-        form[f"markets-{n}-countries"] = ",".join(market.countries)
+    form: dict[str, Any] = {"name": "Aurora Borealis", "currency": "USD"}  # the currency is read-only: ignored
+    for inline in operator.get(url).context["inline_admin_formsets"]:
+        for part in (inline.formset.management_form, *inline.formset.forms):
+            form |= {bound.html_name: bound.value() for bound in part if bound.value() is not None}
+    form = {name: ",".join(value) if isinstance(value, list) else value for name, value in form.items()}
     entries = AuditEntry.objects.filter(action="program.edited")
     response = operator.post(url, form)
     assert response.status_code == 302, response.context["errors"]
     changed = Program.objects.get(pk=program.pk)
     assert (changed.name, changed.currency) == ("Aurora Borealis", "GBP")
-    entry = entries.get()
+    entry: Any = entries.get()
     assert (entry.before["name"], entry.after["name"]) == (program.name, "Aurora Borealis")
     assert (entry.actor, entry.user, entry.target) == ("admin", User.objects.get(username="admin"), "program:aurora")
     assert entry.before["markets"] == entry.after["markets"]
@@ -200,14 +198,15 @@ def test_a_member_page_explains_tier_and_points(program: Program, operator: Clie
     assert period is not None
     for text in (
         "sorry for the delay",
-        "Issued → Available",
-        "Available → Redeemed",
+        "issued → available",
+        "available → redeemed",
         "GBP 300.50",
         "order o0",
-        "upgraded",
+        "Upgraded",
     ):
-        assert text.lower() in page.lower(), text
+        assert text in page, text
     assert "net spend, rolling 365: GBP" in page
+    assert "<div>main: " in page
 
 
 def test_a_transaction_page_shows_entries_accruals_and_reasons(program: Program, operator: Client) -> None:
@@ -215,7 +214,7 @@ def test_a_transaction_page_shows_entries_accruals_and_reasons(program: Program,
     page = operator.get(reverse("admin:points_ledgertransaction_change", args=[earned.pk])).content.decode()
     order = Order.objects.get(external_id="o0")
     assert reverse("admin:membership_order_change", args=[order.pk]) in page
-    for text in ("order o0 line 1", "order o0 line 2", "Below one point", "GBP 0.50", bytes(earned.hash).hex()):
+    for text in ("order o0 line 1", "order o0 line 2", "below one point", "GBP 0.50", bytes(earned.hash).hex()[:8]):
         assert text in page, text
 
 

@@ -1,7 +1,7 @@
 """Tiers from random small histories, told out of order and in pieces, equal the oracle's."""
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,16 +9,17 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from core.calendar import day_start
-from membership.models import Order
+from membership.services.tiers import apply_dirty, due_evaluations
 from tests.membership.tier_worlds import World
 from tests.oracle import tiers as oracle
 
 pytestmark = pytest.mark.django_db
 
 ZONES = ["UTC", "Europe/London", "America/Sao_Paulo", "Asia/Beirut", "Pacific/Apia", "America/St_Johns"]
-WINDOWS: list[Any] = [1, 2, 7, 30, 365, "month", "quarter", "half", "year", "lifetime"]
-METRICS = ["net_spend", "order_count", "credits", "active_days"]
-EXAMPLES = int(os.environ.get('N','150'))
+# Short windows come more often: they make tiers come and go within a few weeks.
+WINDOWS: list[Any] = [1, 2, 2, 5, 5, 9, 365, "month", "month", "quarter", "half", "year", "lifetime"]
+METRICS = ["net_spend", "net_spend", "order_count", "credits", "active_days"]
+History = tuple[str, datetime, list[oracle.Fact]]
 MINUTE = timedelta(minutes=1)
 
 
@@ -65,22 +66,24 @@ def definition(ladder: oracle.Ladder) -> dict[str, Any]:
 
 
 requirements = st.builds(
-    oracle.Requirement, st.sampled_from(METRICS), st.integers(0, 6), st.sampled_from(WINDOWS)
+    oracle.Requirement, st.sampled_from(METRICS), st.sampled_from([0, 1, 1, 2, 2, 3, 5]), st.sampled_from(WINDOWS)
 )
-any_ofs = st.lists(st.lists(requirements, min_size=1, max_size=2), min_size=1, max_size=2)
+any_ofs = st.lists(st.lists(requirements, min_size=1, max_size=2), min_size=1, max_size=2) | requirements.map(
+    lambda need: [[need]]
+)
 
 
 @st.composite
 def ladders(draw: st.DrawFn) -> oracle.Ladder:
     count = draw(st.integers(2, 4))
-    when = draw(st.sampled_from(["never", "at_evaluation", "after_grace"]))
+    when: Any = draw(st.sampled_from(["never", "at_evaluation", "at_evaluation", "after_grace", "after_grace"]))
     return oracle.Ladder(
         tiers=[
             oracle.Tier(f"t{rank}", draw(any_ofs) if rank else [], draw(st.none() | any_ofs) if rank else None)
             for rank in range(count)
         ],
         upgrade=draw(st.sampled_from(["immediate", "at_evaluation"])),
-        every=draw(st.sampled_from(["day", "month", "year"])),
+        every=draw(st.sampled_from(["day", "day", "month", "year"])),
         on=draw(st.sampled_from(["01-01", "02-28", "11-02"])),
         downgrade=when,
         grace_days=draw(st.sampled_from([1, 3, 40])) if when == "after_grace" else 0,
@@ -92,29 +95,29 @@ def ladders(draw: st.DrawFn) -> oracle.Ladder:
 @st.composite
 def instants(draw: st.DrawFn, zone: str) -> datetime:
     """Draw an instant near the starts of local days, or anywhere, in a stretch that has zone changes."""
-    first = {"Pacific/Apia": datetime(2011, 12, 27), "America/St_Johns": datetime(2010, 10, 29)}.get(
-        zone, datetime(2017, 10, 13)
+    first = {"Pacific/Apia": date(2011, 12, 27), "America/St_Johns": date(2010, 10, 29)}.get(zone, date(2017, 10, 13))
+    day = first + timedelta(days=draw(st.integers(0, 24)))
+    offset = draw(
+        st.sampled_from([timedelta(0), timedelta(microseconds=-1), timedelta(microseconds=1)])
+        | st.integers(-90, 1440).map(lambda minutes: minutes * MINUTE)
     )
-    day = (first + timedelta(days=draw(st.integers(0, 45)))).date()
-    offset = draw(st.sampled_from([timedelta(0), timedelta(microseconds=-1), timedelta(microseconds=1)]) | st.integers(
-        -90, 1440).map(lambda minutes: minutes * MINUTE))
     return day_start(day, zone) + offset
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[str, datetime, list[oracle.Fact]]:
+def histories(draw: st.DrawFn) -> History:
     zone = draw(st.sampled_from(ZONES))
     facts: list[oracle.Fact] = []
-    for _ in range(draw(st.integers(1, 7))):
+    for _ in range(draw(st.integers(2, 9))):
         at = draw(instants(zone))
-        kind = draw(st.sampled_from(["order", "order", "refund", "credit", "visit"]))
+        kind = draw(st.sampled_from(["order", "order", "order", "refund", "credit", "visit"]))
         returned_at = draw(st.none() | st.none() | instants(zone)) if kind == "order" else None
         value = draw(st.integers(-2, 4) if kind == "credit" else st.integers(1, 4))
         if returned_at is not None and returned_at >= at:
             facts += [oracle.Fact("order", at, value, returned_at), oracle.Fact("refund", returned_at, value)]
         else:
             facts.append(oracle.Fact(kind, at, value))  # type: ignore[arg-type]
-    return zone, draw(instants(zone)), facts
+    return zone, min([draw(instants(zone)), draw(instants(zone))]), facts
 
 
 def tell(world: World, fact: oracle.Fact, returns: dict[datetime, list[str]]) -> None:
@@ -131,34 +134,16 @@ def tell(world: World, fact: oracle.Fact, returns: dict[datetime, list[str]]) ->
         world.visit(fact.at)
 
 
-def expected(
-    ladder: oracle.Ladder, facts: list[oracle.Fact], zone: str, joined_at: datetime, until: datetime
-) -> list[oracle.Row]:
-    return oracle.tier_history(ladder, facts, time_zone=zone, joined_at=joined_at, until=until)
-
-
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    ladder=ladders(),
-    history=histories(),
-    order=st.randoms(use_true_random=False),
-    evaluated=st.integers(0, 9),
-)
-def test_tiers_equal_the_oracle_in_whatever_order_facts_and_evaluations_come(
-    ladder: oracle.Ladder, history: tuple[str, datetime, list[oracle.Fact]], order: Any, evaluated: int
-) -> None:
+def check(ladder: oracle.Ladder, history: History, order: Random) -> None:
     zone, joined_at, facts = history
     world = World.create(definition(ladder), zone)
     world.join("m", joined_at.isoformat())
-    until = max([joined_at, *(fact.at for fact in facts)]) + timedelta(days=3)
-    from membership.services.tiers import due_evaluations
-
+    until = max([joined_at, *(fact.at for fact in facts)]) + timedelta(days=12)
     world.ladder.program = world.program
     due = due_evaluations(ladder=world.ladder, after=joined_at, until=until)
     # An order is told before its refund; otherwise facts and evaluations come in any order.
     told = list(facts)
     order.shuffle(told)
-    steps: list[tuple[float, oracle.Fact | None]] = []
     returns: dict[datetime, list[str]] = {}
     pending = [*due]
     told.sort(key=lambda fact: fact.kind == "refund")
@@ -168,13 +153,30 @@ def test_tiers_equal_the_oracle_in_whatever_order_facts_and_evaluations_come(
             world.evaluate(pending.pop(0))
     world.evaluate(*pending)
     # The last close has no successor here: what came late after it is applied as the next day's close would.
-    from membership.services.tiers import apply_dirty
-
     world.ladder.refresh_from_db()
     apply_dirty(ladder=world.ladder, at=world.now())
-    rows = expected(ladder, facts, zone, joined_at, until)
+    rows = oracle.tier_history(ladder, facts, time_zone=zone, joined_at=joined_at, until=until)
     event(f"rows: {min(len(rows), 6)}")
     for cause in {row.cause for row in rows}:
         event(cause)
+    # The oracle leaves out the undoing of upgrades, which has tests of its own.
     assume(not any(cause == "corrected" for _, _, cause, _ in world.full_rows()))
     assert world.full_rows() == [(r.valid_from, r.tier, r.cause, r.guaranteed_until) for r in rows]
+
+
+ARGUMENTS = given(ladder=ladders(), history=histories(), order=st.randoms(use_true_random=False))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@ARGUMENTS
+def test_tiers_equal_the_oracle_in_whatever_order_facts_and_evaluations_come(
+    ladder: oracle.Ladder, history: History, order: Random
+) -> None:
+    check(ladder, history, order)
+
+
+@pytest.mark.deep
+@settings(max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@ARGUMENTS
+def test_tiers_equal_the_oracle_in_many_more_worlds(ladder: oracle.Ladder, history: History, order: Random) -> None:
+    check(ladder, history, order)

@@ -57,9 +57,7 @@ class World:
         code = f"p{next(_numbers)}"
         program = Program.objects.create(code=code, name=code, currency="GBP", time_zone=time_zone)
         ladder = Ladder.objects.create(program=program, code="main", name="Main")
-        Tier.objects.bulk_create(
-            Tier(ladder=ladder, code=t["code"], name=t["name"]) for t in definition["tiers"]
-        )
+        Tier.objects.bulk_create(Tier(ladder=ladder, code=t["code"], name=t["name"]) for t in definition["tiers"])
         publish(ladder, definition, at=utc("2000-01-01"))
         return cls(program, ladder)
 

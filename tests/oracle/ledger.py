@@ -10,7 +10,7 @@ The rules, each of them visible in one place below:
 - A refund takes floor(points x returned / whole) of each accrual, cumulatively, in the order of arrival: from the
   accrual's own lot, pending or available, then by policy from other available lots and as debt. From a lot that has
   expired when judged it takes nothing, from nowhere, and never later.
-- A reversal of a burn or a deduction gives back to the same lots. What goes back to a lot past its end expires at the
+- A reversal of a burn or a deduction gives back to the same lots. What goes back to a lot past its end expires at once, at the
   instant it came back, not before: a history in which the points expired while they were spent would go below zero.
 - A reversal of an addition takes what has not expired of it: from its own lot, then from other available lots, then
   as debt.
@@ -146,13 +146,14 @@ class Account:
 
     def reverse(self, source: str, at: datetime, reverses: str) -> None:
         """Undo the burn or adjustment of that source. Raises: RefusedError if there is none, or it has been undone."""
-        with self._posting(at):
+        with self._posting(at) as judged_at:
             done = self.done.get(reverses)
             if done is None or done.is_reversed:
                 raise RefusedError("nothing to reverse")
             done.is_reversed = True
             if done.lot is None:
                 self._give_back(source, at, done)
+                self.settle(judged_at)
             else:
                 self._take_back(source, at, done.points, done.lot)
 

@@ -14,7 +14,6 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-import tests.flushing  # noqa: F401 for the test that commits
 from core.models import AuditEntry, Market, Program
 from core.sections import ProgramFileError
 from membership.definitions import LadderDefinition

@@ -1,0 +1,88 @@
+"""`manage.py replay DIR --program FILE`: a data set through the same services that everything else uses."""
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from core.sections import ProgramFileError
+from core.versions import VersionOverlap
+from membership.services.facts import BadFact, FactConflict
+from storefront.replay.console import Console
+from storefront.replay.files import UnreadableFile, instant
+from storefront.replay.report import iter_lines
+from storefront.replay.run import BadRows, DeliveryFailed, replay
+from storefront.services import program_file
+
+# More problems than this do not help; the rest is counted.
+SHOWN_PROBLEMS = 20
+REJECTS = Path("rejects.csv")
+
+
+def as_of(text: str) -> tuple[str, datetime]:
+    """Read an --as-of value; the report keeps it as it was written."""
+    try:
+        return text, instant(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+class Command(BaseCommand):
+    """Load a data set into a program and report tiers, points and retention."""
+
+    help = "Replays orders and refunds from DIR through the services into a program, and reports what came out."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the data set, the program and the outputs."""
+        parser.add_argument("directory", type=Path, metavar="DIR", help="The folder with orders.csv.gz and more")
+        parser.add_argument("--program", type=Path, required=True, metavar="FILE", help="The program file, in YAML")
+        parser.add_argument("--as-of", type=as_of, nargs="+", action="extend", default=[], metavar="ISO8601")
+        parser.add_argument("--json", type=Path, metavar="OUT", help="Where to write the report as JSON (- for stdout)")
+        parser.add_argument("--into", metavar="CODE", help="The program to load into (default: a fresh one)")
+        parser.add_argument("--skip-bad", action="store_true", help=f"Leave malformed rows out, into {REJECTS}")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        """Run the replay and print or write its report."""
+        at = datetime.now(UTC)
+        console = Console(sys.stderr)
+        try:
+            file = program_file.load(options["program"])
+            code = options["into"] or f"{file.program.code[:40]}-{at:%Y%m%d%H%M%S%f}"
+            found = replay(
+                directory=options["directory"],
+                file=program_file.load(options["program"], code=code),
+                as_of=options["as_of"],
+                rejects=REJECTS if options["skip_bad"] else None,
+                at=at,
+                progress=console,
+            )
+        except BadRows as error:
+            raise CommandError(_describe(error)) from error
+        except (UnreadableFile, ProgramFileError, VersionOverlap, BadFact, FactConflict, DeliveryFailed) as error:
+            raise CommandError(str(error)) from error
+        finally:
+            console.close()
+        self._write(found, options["json"])
+
+    def _write(self, found: dict[str, Any], target: Path | None) -> None:
+        if found["rejected"]:
+            self.stderr.write(f"{found['rejected']} malformed row(s) were left out, see {REJECTS}")
+        text = json.dumps(found, indent=1)
+        if target == Path("-"):
+            self.stdout.write(text)
+            return
+        if target:
+            target.write_text(text + "\n")
+        self.stdout.write("\n".join(iter_lines(found)))
+        self.stdout.write(f"Program {found['program']}: {found['seconds']} s, peak memory {found['peak_rss_mb']} MB.")
+
+
+def _describe(error: BadRows) -> str:
+    shown = [str(problem) for problem in error.problems[:SHOWN_PROBLEMS]]
+    more = len(error.problems) - len(shown)
+    rest = [f"... and {more} more"] if more > 0 else []
+    return "\n".join(["Nothing was loaded: the data set has malformed rows.", *shown, *rest])

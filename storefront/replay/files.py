@@ -1,0 +1,191 @@
+"""Read the files of a data set row by row: gzipped CSV in, typed rows or named problems out."""
+
+import csv
+import gzip
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.money import CURRENCIES
+
+
+class Problem(NamedTuple):
+    """A row that cannot be loaded: where, and why. Lines are counted as an editor does; the header is line 1."""
+
+    file: str
+    line: int
+    column: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        column = f", column {self.column}" if self.column else ""
+        return f"{self.file}, line {self.line}{column}: {self.reason}"
+
+
+Parse = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that is read. Optional ones may be missing from the file; `parse` raises ValueError with the reason."""
+
+    name: str
+    parse: Parse
+    sql: str
+    is_optional: bool = False
+
+
+MAX_AMOUNT = 2**53 - 1
+MAX_UNITS = 2**31 - 1
+
+
+def identifier(text: str) -> str:
+    """Read an id that must be there."""
+    if not text:
+        raise ValueError("is empty")
+    return optional_text(text)
+
+
+def optional_text(text: str, limit: int = 200) -> str:
+    """Read a text that the database can keep."""
+    if len(text) > limit:
+        raise ValueError(f"has {len(text)} characters, at most {limit} are kept")
+    if "\0" in text:
+        raise ValueError("contains the character U+0000")
+    return text
+
+
+def short_text(text: str) -> str:
+    """Read a name that is cut to what the database keeps of it, as it decides nothing."""
+    return optional_text(text, 100)
+
+
+def country_text(text: str) -> str:
+    """Read the country as the shop writes it."""
+    return optional_text(text, 63)
+
+
+def amount(text: str) -> int:
+    """Read minor units, zero or more."""
+    return _whole(text, 0, MAX_AMOUNT)
+
+
+def units(text: str) -> int:
+    """Read a number of units, one or more."""
+    return _whole(text, 1, MAX_UNITS)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.removeprefix("-").isdecimal() or not text.isascii():
+        raise ValueError(f"{text!r} is not a whole number")
+    number = int(text)
+    if not least <= number <= most:
+        raise ValueError(f"{number} is not between {least} and {most}")
+    return number
+
+
+def instant(text: str) -> datetime:
+    """Read an ISO 8601 instant with its zone."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an ISO 8601 instant such as 2011-06-01T00:00:00Z") from None
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone: write 2011-06-01T00:00:00Z or an offset")
+    return at
+
+
+def currency(text: str) -> str:
+    """Read an ISO 4217 code."""
+    if text not in CURRENCIES:
+        raise ValueError(f"{text!r} is not an ISO 4217 currency")
+    return text
+
+
+FILES: dict[str, tuple[Column, ...]] = {
+    "orders": (
+        Column("order_id", identifier, "text"),
+        Column("member_id", optional_text, "text"),
+        Column("ordered_at", instant, "timestamptz"),
+        Column("amount", amount, "bigint"),
+        Column("currency", currency, "text"),
+        Column("country", country_text, "text", is_optional=True),
+        Column("channel", country_text, "text", is_optional=True),
+    ),
+    "order_lines": (
+        Column("line_id", identifier, "text"),
+        Column("order_id", identifier, "text"),
+        Column("qty", units, "bigint"),
+        Column("amount", amount, "bigint"),
+        Column("sku", short_text, "text", is_optional=True),
+        Column("category", short_text, "text", is_optional=True),
+    ),
+    "refunds": (
+        Column("refund_id", identifier, "text"),
+        Column("member_id", optional_text, "text"),
+        Column("refunded_at", instant, "timestamptz"),
+        Column("amount", amount, "bigint"),
+        Column("order_id", optional_text, "text", is_optional=True),
+    ),
+    "refund_lines": (
+        Column("line_id", identifier, "text"),
+        Column("refund_id", identifier, "text"),
+        Column("qty", units, "bigint"),
+        Column("amount", amount, "bigint"),
+        Column("matched_line_id", optional_text, "text"),
+        Column("sku", short_text, "text", is_optional=True),
+    ),
+}
+
+
+class UnreadableFile(Exception):
+    """The file is missing, not gzipped CSV, or not UTF-8."""
+
+
+def file_name(kind: str) -> str:
+    return f"{kind}.csv.gz"
+
+
+def iter_rows(directory: Path, kind: str) -> Iterator[tuple[int, list[Any]] | Problem]:
+    """Yield (line, values by FILES[kind]) for each sound row and a Problem for each other one.
+
+    Raises: UnreadableFile.
+    """
+    path = directory / file_name(kind)
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+            yield from _parse(csv.reader(text, strict=True), kind)
+    except FileNotFoundError as error:
+        raise UnreadableFile(f"{path} does not exist.") from error
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableFile(f"{path} cannot be read as gzipped CSV in UTF-8: {error}") from error
+
+
+def _parse(reader: Any, kind: str) -> Iterator[tuple[int, list[Any]] | Problem]:
+    header = next(reader, [])
+    missing = [c for c in FILES[kind] if c.name not in header and not c.is_optional]
+    if missing:
+        yield from (Problem(file_name(kind), 1, column.name, "the column is missing") for column in missing)
+        return
+    columns = [(c, header.index(c.name) if c.name in header else None) for c in FILES[kind]]
+    for row in reader:
+        if row:
+            yield _parse_row(row, header, columns, kind, reader.line_num)
+
+
+def _parse_row(
+    row: list[str], header: Sequence[str], columns: Sequence[tuple[Column, int | None]], kind: str, line: int
+) -> tuple[int, list[Any]] | Problem:
+    if len(row) > len(header):
+        return Problem(file_name(kind), line, None, f"{len(row)} values for {len(header)} columns")
+    if len(row) < len(header):
+        return Problem(file_name(kind), line, header[len(row)], "the row ends before it")
+    values = []
+    for column, index in columns:
+        try:
+            values.append(column.parse(row[index]) if index is not None else "")
+        except ValueError as error:
+            return Problem(file_name(kind), line, column.name, str(error))
+    return line, values

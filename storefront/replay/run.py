@@ -1,0 +1,82 @@
+"""Replay a data set of orders and refunds through the services, from files to report."""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+
+from analytics.services.months import refresh
+from core.models import Program
+from core.services import outbox
+from membership.models import Order
+from storefront.replay import loading, report, staging
+from storefront.replay.staging import Progress, Staged
+from storefront.services import program_file
+from storefront.services.program_file import ProgramFile
+
+AsOf = Sequence[tuple[str, datetime]]
+
+
+class BadRows(Exception):
+    """Rows of the data set are malformed; nothing was loaded."""
+
+    def __init__(self, staged: Staged) -> None:
+        super().__init__(f"{len(staged.rejected)} malformed row(s)")
+        self.problems = staged.rejected
+
+
+class DeliveryFailed(Exception):
+    """A subscriber refused an event, so that the report would be wrong."""
+
+
+def replay(
+    *, directory: Path, file: ProgramFile, as_of: AsOf, rejects: Path | None, at: datetime, progress: Progress
+) -> dict[str, Any]:
+    """Stage, check, load, evaluate, settle and report.
+
+    `rejects`: where malformed rows go; without it they stop the replay before anything is written.
+    Raises: UnreadableFile; BadRows; ProgramFileError; BadFact, FactConflict if the program holds other facts.
+    """
+    started = time.monotonic()
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")  # a whole data set is checked by one statement
+    staging.drop()
+    staged = staging.stage(directory, currency=file.program.currency, progress=progress)
+    if staged.rejected and rejects is None:
+        raise BadRows(staged)
+    if staged.rejected and rejects is not None:
+        staging.write_rejects(staged, rejects)
+    program = program_file.apply(file, at=at, actor="manage.py replay")
+    last = loading.find_last_event()
+    as_of = as_of or report.default_as_of(last, program.time_zone)
+    through = max((instant for _, instant in as_of), default=None)
+    loading.load(program=program, at=at, settle_through=through, progress=progress)
+    _refresh_facts(program, last, at, progress)
+    progress("verifying the ledger", 0, 0)
+    found = report.build(program, as_of)
+    staging.drop()
+    return found | {
+        "program": program.code,
+        "rejected": len(staged.rejected),
+        "seconds": round(time.monotonic() - started, 2),
+        "peak_rss_mb": round(_peak_rss_bytes() / 2**20, 1),
+    }
+
+
+def _refresh_facts(program: Program, last: datetime | None, at: datetime, progress: Progress) -> None:
+    progress("computing retention", 0, 0)
+    failed = outbox.drain(at=at).failed
+    if failed:
+        raise DeliveryFailed(f"{failed} event(s) could not be delivered; see the outbox receipts")
+    if last is not None and Order.objects.filter(program=program).exists():
+        refresh(program=program, through=last)
+
+
+def _peak_rss_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
