@@ -5,6 +5,7 @@ from typing import Any
 from config import environment
 from config.installation import installation_secret
 from config.server_urls import celery_broker_url, parse_database_url
+from config.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = environment.PROJECT
 DATA_DIR = environment.data_directory()
@@ -114,6 +115,7 @@ AUTH_PASSWORD_VALIDATORS = [
 TIME_ZONE = "UTC"
 USE_TZ = True
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "config.formats"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 
 STATIC_URL = "/static/"
@@ -134,4 +136,3 @@ LOGGING = {
 }
 
 REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
-UNFOLD = {"SITE_TITLE": "Perennial", "SITE_HEADER": "Perennial"}

@@ -58,7 +58,10 @@ def day_start(day: date, zone: str) -> datetime:
 def last_begun_day(at: datetime, zone: str) -> date:
     """Return the last local day that began before the instant: at 00:00 that is the day before."""
     day = local_date(at, zone)
-    return day if day_start(day, zone) < at else day - timedelta(days=1)
+    # More than once where the day before was skipped: it has the same first instant, so it never began before.
+    while day_start(day, zone) >= at:
+        day -= timedelta(days=1)
+    return day
 
 
 def period_start(day: date, period: Period) -> date:

@@ -1,5 +1,6 @@
-"""Statements composed from literals: psycopg2 prepares nothing by itself, and a planner that sees the values plans
-better than one that sees parameters.
+"""Statements composed from literals.
+
+psycopg2 prepares nothing by itself, and a planner that sees the values plans better than one that sees parameters.
 """
 
 from collections.abc import Iterable

@@ -24,7 +24,7 @@ class Member(models.Model):
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
-    external_id = models.CharField(max_length=200)
+    external_id = models.CharField(max_length=200, db_collation="C")
     kind = models.CharField(max_length=9, choices=MemberKind.choices, default=MemberKind.PERSON)
     status = models.CharField(max_length=9, choices=MemberStatus.choices, default=MemberStatus.ACTIVE)
     locale = models.CharField(max_length=15, blank=True)
@@ -46,7 +46,7 @@ class OrderKey(models.Model):
     """The storefront's order id, unique in its program whoever the member is, and the order it names."""
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
-    external_id = models.CharField(max_length=200)
+    external_id = models.CharField(max_length=200, db_collation="C")
     order_id = models.BigIntegerField(unique=True)
 
     class Meta:
@@ -130,7 +130,7 @@ class Refund(models.Model):
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
     member = models.ForeignKey(Member, models.PROTECT, related_name="refunds", null=True, db_index=False)
     order = models.ForeignKey(Order, models.PROTECT, related_name="refunds", null=True)
-    external_id = models.CharField(max_length=200)
+    external_id = models.CharField(max_length=200, db_collation="C")
     refunded_at = models.DateTimeField()
     local_date = models.DateField()
     currency = models.CharField(max_length=3)

@@ -267,3 +267,13 @@ def test_joining_at_the_instant_of_an_evaluation_is_after_it() -> None:
     world.order("2026-02-10", 10_000)
     world.evaluate("2026-03-01", "2026-04-01")
     assert world.rows() == [("2026-03-01", "t0", "enrolled"), ("2026-04-01", "t1", "upgraded")]
+
+
+@pytest.mark.parametrize(("at", "reached"), [("2011-12-28T10:00", "t1"), ("2011-12-28T09:59", "t0")])
+def test_a_skipped_day_takes_no_place_at_the_end_of_a_window(at: str, reached: str) -> None:
+    # Samoa had no 2011-12-30: at the start of the 31st, two days are the 28th and the 29th.
+    world = World.create(cuts("100.00", window={"rolling_days": 2}, evaluation={"every": "day"}), "Pacific/Apia")
+    world.join(at="2011-12-20")
+    world.order(at, 10_000)
+    world.evaluate("2011-12-30T10:00")
+    assert tier(world) == reached
