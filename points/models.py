@@ -7,6 +7,7 @@ therefore an account's history in recording order.
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.lookups import Exact
 
 from core.models import Program, Version
 from membership.models import Member
@@ -159,11 +160,21 @@ class Account(models.Model):
         return f"{self.member_id}/{self.wallet_id}"
 
 
+def follows(name: str, *fields: str) -> models.CheckConstraint:
+    """Return the constraint that what these fields name stands before the row, in the same account."""
+    condition = Q()
+    for field in fields:
+        condition &= Q(id__gt=F(field)) & Q(Exact(F("id").bitrightshift(SEQ_BITS), F(field).bitrightshift(SEQ_BITS)))
+    return models.CheckConstraint(name=name, condition=condition)
+
+
 class LedgerRow(models.Model):
     """What every append-only ledger row shares. Written by the posting functions only.
 
     Rows name member, wallet and rule version without a database constraint: the account row, which every
-    posting locks, has them checked, and a check per ledger row would lock one wallet row for all members.
+    posting locks, has them checked, and a check per ledger row would lock one wallet row for all members. A row's
+    transaction, lot or accrual lies in its own account, earlier in the sequence, which a CHECK says without a look-up;
+    `verify` finds a row whose transaction is missing.
     """
 
     id = models.BigIntegerField(primary_key=True)
@@ -206,7 +217,9 @@ class LedgerTransaction(LedgerRow):
 class LedgerEntry(LedgerRow):
     """Points moved from one bucket to another: zero-sum by construction."""
 
-    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="entries", db_index=False)
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="entries", db_index=False, db_constraint=False
+    )
     from_bucket = models.SmallIntegerField(choices=Bucket.choices)
     to_bucket = models.SmallIntegerField(choices=Bucket.choices)
     points = models.BigIntegerField()
@@ -218,19 +231,25 @@ class LedgerEntry(LedgerRow):
         constraints = [
             models.CheckConstraint(name="ledgerentry_points", condition=Q(points__gt=0)),
             models.CheckConstraint(name="ledgerentry_moves", condition=~Q(from_bucket=F("to_bucket"))),
+            follows("ledgerentry_follows", "transaction"),
         ]
 
 
 class Lot(LedgerRow):
     """The birth of points with one expiry. `available_at` in the future means born pending."""
 
-    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="lots", db_index=False)
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="lots", db_index=False, db_constraint=False
+    )
     points = models.BigIntegerField()
     available_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True)
 
     class Meta(LedgerRow.Meta):
-        constraints = [models.CheckConstraint(name="lot_points", condition=Q(points__gt=0))]
+        constraints = [
+            models.CheckConstraint(name="lot_points", condition=Q(points__gt=0)),
+            follows("lot_follows", "transaction"),
+        ]
 
 
 class LotBalance(models.Model):
@@ -258,12 +277,17 @@ class LotBalance(models.Model):
 class LotAllocation(LedgerRow):
     """Which posting took how much of which lot (points > 0) or gave it back (points < 0)."""
 
-    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="allocations", db_index=False)
-    lot = models.ForeignKey(Lot, models.PROTECT, related_name="allocations")
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="allocations", db_index=False, db_constraint=False
+    )
+    lot = models.ForeignKey(Lot, models.PROTECT, related_name="allocations", db_constraint=False)
     points = models.BigIntegerField()
 
     class Meta(LedgerRow.Meta):
-        constraints = [models.CheckConstraint(name="lotallocation_points", condition=~Q(points=0))]
+        constraints = [
+            models.CheckConstraint(name="lotallocation_points", condition=~Q(points=0)),
+            follows("lotallocation_follows", "transaction", "lot"),
+        ]
 
 
 class Accrual(LedgerRow):
@@ -272,7 +296,9 @@ class Accrual(LedgerRow):
     `basis` in minor units of the program's currency (order lines) or a count of one (activities).
     """
 
-    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="accruals", db_index=False)
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="accruals", db_index=False, db_constraint=False
+    )
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
     lot_id = models.BigIntegerField(null=True)
     source_kind = models.SmallIntegerField(choices=SourceKind.choices)
@@ -292,6 +318,7 @@ class Accrual(LedgerRow):
                 name="accrual_once", fields=["source_id", "source_kind", "wallet", "rule_version", "member"]
             ),
             models.CheckConstraint(name="accrual_points", condition=Q(points__gte=0, capped_points__gte=0)),
+            follows("accrual_follows", "transaction"),
         ]
 
 
@@ -302,8 +329,10 @@ class AccrualReturn(LedgerRow):
     floor(points x returned / whole), `points_taken` what the account gave (nothing from an expired lot).
     """
 
-    transaction = models.ForeignKey(LedgerTransaction, models.PROTECT, related_name="returns", db_index=False)
-    accrual = models.ForeignKey(Accrual, models.PROTECT, related_name="returns")
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="returns", db_index=False, db_constraint=False
+    )
+    accrual = models.ForeignKey(Accrual, models.PROTECT, related_name="returns", db_constraint=False)
     source_kind = models.SmallIntegerField(choices=SourceKind.choices)
     source_id = models.BigIntegerField()
     returned = models.BigIntegerField()
@@ -322,6 +351,7 @@ class AccrualReturn(LedgerRow):
             models.CheckConstraint(
                 name="accrualreturn_points", condition=Q(points_taken__gte=0, points_taken__lte=F("points_due"))
             ),
+            follows("accrualreturn_follows", "transaction", "accrual"),
         ]
 
 

@@ -118,10 +118,10 @@ def get_totals(*, wallet: Wallet, before: datetime) -> LedgerTotals:
     )
 
 
-def iter_account_ranges(*, program_id: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of account ids that cover the program's accounts, about `size` accounts each."""
+def iter_account_ids(*, program_id: int, size: int) -> Iterator[list[int]]:
+    """Yield the ids of the program's accounts, ascending, at most `size` at a time."""
     accounts = Account.objects.filter(wallet__program_id=program_id).order_by("id")
     last = 0
     while ids := list(accounts.filter(id__gt=last).values_list("id", flat=True)[:size]):
-        yield last + 1, ids[-1]
+        yield ids
         last = ids[-1]

@@ -175,7 +175,8 @@ def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Postin
         cursor.execute(
             """
             SELECT r.id, r.refunded_at, l.member_id, l.id, rl.id,
-                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.program_amount_minor) ELSE rl.returned_units END,
+                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.program_amount_minor)
+                    ELSE rl.returned_units END,
                 CASE WHEN rl.units IS NULL THEN l.program_amount_minor ELSE l.units END
             FROM membership_refund r
             JOIN membership_refundline rl ON rl.refund_id = r.id

@@ -213,7 +213,8 @@ def request_digest(posting: Posting) -> bytes:
     )  # fmt: skip
 
 
-_CREATE_STAGE = """
+# What `points_post_earnings` reads, and the columns that are filled in.
+CREATE_STAGE = """
     CREATE TEMP TABLE posting_stage (
         n int, member_id bigint, wallet_id bigint, source_kind smallint, source_id bigint, effective_at timestamptz,
         available_at timestamptz, expires_at timestamptz, points bigint, accruals int, key_digest bytea,
@@ -221,24 +222,27 @@ _CREATE_STAGE = """
     CREATE TEMP TABLE accrual_stage (
         n int, position int, source_kind smallint, source_id bigint, rule_version_id bigint, basis bigint,
         multiplier_bps int, points bigint, reason smallint, capped_points bigint DEFAULT 0) ON COMMIT DROP"""
-_COPY_ACCRUALS = """
-    COPY accrual_stage (n, position, source_kind, source_id, rule_version_id, basis, multiplier_bps, points, reason)
-    FROM STDIN"""
+ACCRUAL_STAGE = """accrual_stage
+    (n, position, source_kind, source_id, rule_version_id, basis, multiplier_bps, points, reason)"""
 
 
 def _fill_stage(cursor: Any, postings: Sequence[Posting]) -> None:
     """Put earnings where `points_post_earnings` reads them."""
-    cursor.execute(_CREATE_STAGE)
+    cursor.execute(CREATE_STAGE)
+    rows, accruals = stage_texts(postings)
+    cursor.copy_expert("COPY posting_stage FROM STDIN", io.StringIO(rows))
+    cursor.copy_expert(f"COPY {ACCRUAL_STAGE} FROM STDIN", io.StringIO(accruals))
+    cursor.execute("ANALYZE posting_stage; ANALYZE accrual_stage")
+
+
+def stage_texts(postings: Sequence[Posting]) -> tuple[str, str]:
+    """Return the rows of posting_stage and accrual_stage in COPY's text format."""
     rows, accruals = io.StringIO(), io.StringIO()
     for n, posting in enumerate(postings):
         rows.write("\t".join(map(str, (n, *_stage_values(posting)))) + "\n")
         for position, accrual in enumerate(posting.accruals):
             accruals.write("\t".join(map(str, (n, position, *_accrual_values(accrual)))) + "\n")
-    rows.seek(0)
-    accruals.seek(0)
-    cursor.copy_expert("COPY posting_stage FROM STDIN", rows)
-    cursor.copy_expert(_COPY_ACCRUALS, accruals)
-    cursor.execute("ANALYZE posting_stage; ANALYZE accrual_stage")
+    return rows.getvalue(), accruals.getvalue()
 
 
 def _stage_values(posting: Posting) -> tuple[object, ...]:

@@ -7,11 +7,11 @@ from django.db import connection
 
 from core.models import Program
 from points.models import LedgerNote, LedgerTransaction
-from points.selectors import iter_account_ranges
+from points.selectors import iter_account_ids
 from points.services.posting import note_digest
 
 # Accounts per statement: bounds the memory of the sorted bytes.
-ACCOUNTS_PER_RANGE = 20_000
+ACCOUNTS_PER_RANGE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,14 @@ class Finding:
 
 def verify(*, program: Program) -> Iterator[Finding]:
     """Yield every finding, account range by account range. Reads only."""
-    for first, last in iter_account_ranges(program_id=program.pk, size=ACCOUNTS_PER_RANGE):
+    for ids in iter_account_ids(program_id=program.pk, size=ACCOUNTS_PER_RANGE):
+        mine = set(ids)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT * FROM points_verify(%s, %s) ORDER BY 1, 2 NULLS LAST, 3", [first, last])
-            yield from (Finding(*row) for row in cursor.fetchall())
-        yield from _note_findings(first, last)
+            cursor.execute("SELECT * FROM points_verify(%s, %s) ORDER BY 1, 2 NULLS LAST, 3", [ids[0], ids[-1]])
+            findings = [Finding(*row) for row in cursor.fetchall()]
+        for finding in [*findings, *_note_findings(ids[0], ids[-1])]:
+            if finding.account_id in mine:
+                yield finding
 
 
 def _note_findings(first_account_id: int, last_account_id: int) -> Iterator[Finding]:

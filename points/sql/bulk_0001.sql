@@ -30,14 +30,15 @@ BEGIN
     JOIN (
         SELECT member_id, wallet_id, max(effective_at) AS last_at,
             min(CASE WHEN available_at > effective_at THEN available_at END) AS first_vest_at,
-            min(expires_at) AS first_expiry_at
-        FROM posting_stage GROUP BY 1, 2
+            min(expires_at) AS first_expiry_at,
+            -- A scalar subquery, because the planner turns EXISTS into a join over the whole ledger.
+            max((SELECT t.id FROM points_ledgertransaction t WHERE t.member_id = p.member_id
+                AND t.wallet_id = p.wallet_id AND t.key_digest = p.key_digest)) AS seen_id
+        FROM posting_stage p GROUP BY 1, 2
     ) s USING (member_id, wallet_id)
     WHERE a.debt = 0
         AND least(a.next_due_at, s.first_vest_at, s.first_expiry_at, 'infinity') > greatest(s.last_at, a.last_effective_at)
-        AND NOT EXISTS (
-            SELECT FROM posting_stage p JOIN points_ledgertransaction t USING (member_id, wallet_id, key_digest)
-            WHERE p.member_id = a.member_id AND p.wallet_id = a.wallet_id);
+        AND s.seen_id IS NULL;
     ANALYZE account_stage;
 
     -- Number the rows as points_post does: transaction, lot, entry, then the accruals.

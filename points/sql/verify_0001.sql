@@ -1,6 +1,6 @@
 -- Everything that can be wrong in the ledger of a range of accounts, one row per finding. Reads only.
 CREATE FUNCTION points_verify(p_first_account_id bigint, p_last_account_id bigint)
-RETURNS TABLE (account_id bigint, seq int, problem text, detail text) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (account_id bigint, seq int, problem text, detail text) LANGUAGE sql STABLE SET work_mem = '128MB' AS $$
 WITH row_bytes AS MATERIALIZED (
     SELECT id, id AS txn, points_bytes(t) AS bytes FROM points_ledgertransaction t WHERE id BETWEEN p_first_account_id << 24 AND p_last_account_id << 24 | x'ffffff'::int
     UNION ALL

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,9 @@ from typing import Any, NamedTuple
 from core.money import CURRENCIES
 
 
+HEADER_LINE = 1
+
+
 class Problem(NamedTuple):
     """A row that cannot be loaded: where, and why. Lines are counted as an editor does; the header is line 1."""
 
@@ -18,6 +22,11 @@ class Problem(NamedTuple):
     line: int
     column: str | None
     reason: str
+
+    @property
+    def is_of_whole_file(self) -> bool:
+        """Whether the header is wrong, so that no row of the file can be read."""
+        return self.line == HEADER_LINE
 
     def __str__(self) -> str:
         column = f", column {self.column}" if self.column else ""
@@ -159,7 +168,7 @@ def iter_rows(directory: Path, kind: str) -> Iterator[tuple[int, list[Any]] | Pr
             yield from _parse(csv.reader(text, strict=True), kind)
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path} does not exist.") from error
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UnreadableFile(f"{path} cannot be read as gzipped CSV in UTF-8: {error}") from error
 
 
@@ -167,7 +176,7 @@ def _parse(reader: Any, kind: str) -> Iterator[tuple[int, list[Any]] | Problem]:
     header = next(reader, [])
     missing = [c for c in FILES[kind] if c.name not in header and not c.is_optional]
     if missing:
-        yield from (Problem(file_name(kind), 1, column.name, "the column is missing") for column in missing)
+        yield from (Problem(file_name(kind), HEADER_LINE, column.name, "the column is missing") for column in missing)
         return
     columns = [(c, header.index(c.name) if c.name in header else None) for c in FILES[kind]]
     for row in reader:

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from analytics.services.months import refresh
-from core.models import Program
+from core.models import OutboxReceipt, Program
 from core.services import outbox
 from membership.models import Order
 from storefront.replay import loading, report, staging
@@ -39,7 +39,8 @@ def replay(
 ) -> dict[str, Any]:
     """Stage, check, load, evaluate, settle and report.
 
-    `rejects`: where malformed rows go; without it they stop the replay before anything is written.
+    `rejects`: where malformed rows go; without it, and where a whole file is malformed, they stop the replay before
+    anything is written.
     Raises: UnreadableFile; BadRows; ProgramFileError; BadFact, FactConflict if the program holds other facts.
     """
     started = time.monotonic()
@@ -47,9 +48,9 @@ def replay(
         cursor.execute("SET statement_timeout = 0")  # a whole data set is checked by one statement
     staging.drop()
     staged = staging.stage(directory, currency=file.program.currency, progress=progress)
-    if staged.rejected and rejects is None:
-        raise BadRows(staged)
-    if staged.rejected and rejects is not None:
+    if staged.rejected:
+        if rejects is None or any(problem.is_of_whole_file for problem in staged.rejected):
+            raise BadRows(staged)
         staging.write_rejects(staged, rejects)
     program = program_file.apply(file, at=at, actor="manage.py replay")
     last = loading.find_last_event()
@@ -70,7 +71,9 @@ def replay(
 
 def _refresh_facts(program: Program, last: datetime | None, at: datetime, progress: Progress) -> None:
     progress("computing retention", 0, 0)
-    failed = outbox.drain(at=at).failed
+    outbox.drain(at=at)
+    # Also those that failed in an earlier run and wait for their next attempt.
+    failed = OutboxReceipt.objects.filter(event__program=program, done_at=None).count()
     if failed:
         raise DeliveryFailed(f"{failed} event(s) could not be delivered; see the outbox receipts")
     if last is not None and Order.objects.filter(program=program).exists():

@@ -100,10 +100,24 @@ def test_a_deleted_row_is_found_by_account_and_seq(program: Program, history: in
 
 def test_reordered_transactions_are_found(program: Program, history: int) -> None:
     first, second = LedgerTransaction.objects.order_by("pk").values_list("pk", flat=True)[:2]
-    swap = f"CASE transaction_id WHEN {first} THEN {second} WHEN {second} THEN {first} END"
-    tamper(f"UPDATE points_ledgerentry SET transaction_id = {swap} WHERE transaction_id IN ({first}, {second})")
+    aside = first | 0xFFFFFE
+    for old, new in ((first, aside), (second, first), (aside, second)):
+        tamper(f"UPDATE points_ledgertransaction SET id = {new} WHERE id = {old}")
     chain = {f.seq for f in find(program) if f.problem == "chain"}
     assert {first & 0xFFFFFF, second & 0xFFFFFF} <= chain
+
+
+def test_an_entry_moved_to_another_transaction_is_found(program: Program, history: int) -> None:
+    first, second = LedgerTransaction.objects.order_by("pk").values_list("pk", flat=True)[:2]
+    tamper(f"UPDATE points_ledgerentry SET transaction_id = {first} WHERE transaction_id = {second}")
+    chain = {f.seq for f in find(program) if f.problem == "chain"}
+    assert {first & 0xFFFFFF, second & 0xFFFFFF} <= chain
+
+
+@pytest.mark.parametrize("table", TABLES[1:])
+def test_a_row_cannot_name_a_transaction_of_another_account(history: int, table: str) -> None:
+    with pytest.raises(Error, match="_follows"), transaction.atomic():
+        tamper(f"UPDATE {table} SET transaction_id = transaction_id + (1::bigint << 24)")
 
 
 def test_the_whole_last_transaction_cut_off_is_found(program: Program, history: int) -> None:

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--program", help="Code of one program (default: all)")
 
-    def handle(self, *args: Any, program: str | None, **options: Any) -> None:
+    def handle(self, *_args: Any, program: str | None, **_options: Any) -> None:
         programs = Program.objects.filter(code=program) if program else Program.objects.all()
         if program and not programs:
             raise CommandError(f"There is no program {program}.")

@@ -3,11 +3,14 @@
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 
 from core.sections import ProgramFileError
 from core.versions import VersionOverlap
@@ -21,6 +24,7 @@ from storefront.services import program_file
 # More problems than this do not help; the rest is counted.
 SHOWN_PROBLEMS = 20
 REJECTS = Path("rejects.csv")
+STDOUT = Path("-")
 
 
 def as_of(text: str) -> tuple[str, datetime]:
@@ -29,6 +33,22 @@ def as_of(text: str) -> tuple[str, datetime]:
         return text, instant(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
+
+
+@contextmanager
+def _one_sentence(code: str = "") -> Iterator[None]:
+    """Turn what a user can mend into the command's refusal."""
+    try:
+        yield
+    except BadRows as error:
+        raise CommandError(_describe(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}") from error
+    except OperationalError as error:
+        reason = str(error).partition("\n")[0]
+        raise CommandError(f"The database failed: {reason}. Replay with --into {code} to go on.") from error
+    except (UnreadableFile, ProgramFileError, VersionOverlap, BadFact, FactConflict, DeliveryFailed) as error:
+        raise CommandError(str(error)) from error
 
 
 class Command(BaseCommand):
@@ -43,36 +63,34 @@ class Command(BaseCommand):
         parser.add_argument("--as-of", type=as_of, nargs="+", action="extend", default=[], metavar="ISO8601")
         parser.add_argument("--json", type=Path, metavar="OUT", help="Where to write the report as JSON (- for stdout)")
         parser.add_argument("--into", metavar="CODE", help="The program to load into (default: a fresh one)")
-        parser.add_argument("--skip-bad", action="store_true", help=f"Leave malformed rows out, into {REJECTS}")
+        parser.add_argument("--skip-bad", action="store_true", help="Leave malformed rows out, into the rejects file")
+        parser.add_argument("--rejects", type=Path, default=REJECTS, metavar="FILE", help=f"Default: {REJECTS}")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the replay and print or write its report."""
         at = datetime.now(UTC)
-        console = Console(sys.stderr)
-        try:
+        target: Path | None = options["json"]
+        with _one_sentence():
+            if target and target != STDOUT:
+                target.open("a").close()  # a place that cannot be written to is better known before the work
             file = program_file.load(options["program"])
             code = options["into"] or f"{file.program.code[:40]}-{at:%Y%m%d%H%M%S%f}"
+        with _one_sentence(code), closing(Console(sys.stderr)) as console:
             found = replay(
                 directory=options["directory"],
                 file=program_file.load(options["program"], code=code),
                 as_of=options["as_of"],
-                rejects=REJECTS if options["skip_bad"] else None,
+                rejects=options["rejects"] if options["skip_bad"] else None,
                 at=at,
                 progress=console,
             )
-        except BadRows as error:
-            raise CommandError(_describe(error)) from error
-        except (UnreadableFile, ProgramFileError, VersionOverlap, BadFact, FactConflict, DeliveryFailed) as error:
-            raise CommandError(str(error)) from error
-        finally:
-            console.close()
-        self._write(found, options["json"])
+        if found["rejected"]:
+            self.stderr.write(f"{found['rejected']} malformed row(s) were left out, see {options['rejects']}")
+        self._write(found, target)
 
     def _write(self, found: dict[str, Any], target: Path | None) -> None:
-        if found["rejected"]:
-            self.stderr.write(f"{found['rejected']} malformed row(s) were left out, see {REJECTS}")
         text = json.dumps(found, indent=1)
-        if target == Path("-"):
+        if target == STDOUT:
             self.stdout.write(text)
             return
         if target:

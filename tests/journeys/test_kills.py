@@ -1,0 +1,86 @@
+"""`kill -9` of the loading process and of a database backend: replaying again completes the job.
+
+Nothing is lost and nothing is there twice: the report equals the brute-force calculation, the ledger verifies clean,
+and each table has as many rows as after a replay that nobody disturbed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.journeys.killable import Cluster, durable_cluster, expected_report
+
+KILLS = 10
+
+
+@dataclass
+class Undisturbed:
+    """What a replay from beginning to end took and wrote."""
+
+    cluster: Cluster
+    seconds: float
+    rows: Counter[str]
+    expected: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbed]:
+    with durable_cluster(tmp_path_factory.mktemp("durable")) as cluster:
+        before, seconds = cluster.count_rows(), 0.0
+        with cluster.replaying("reference") as run:
+            run.finish()
+            seconds = run.elapsed()
+        yield Undisturbed(cluster, seconds, cluster.count_rows() - before, expected_report())
+
+
+def kill_process(world: Undisturbed, code: str, fraction: float) -> bool:
+    """Kill the loading process after a part of its usual time and tell whether it was still running."""
+    with world.cluster.replaying(code) as run:
+        if run.wait(fraction * world.seconds):
+            return False
+        run.process.kill()
+        run.finish()
+        return True
+
+
+def kill_backend(world: Undisturbed, code: str, fraction: float) -> bool:
+    """Kill the database process that serves the load and tell whether that was in time to break it."""
+    with world.cluster.replaying(code) as run:
+        if run.wait(fraction * world.seconds):
+            return False
+        killed = world.cluster.kill_backend()
+        said = run.finish()
+        assert killed
+        if run.process.returncode == 0:
+            return False
+        assert run.process.returncode == 1
+        assert f"Replay with --into {code} to go on." in said.splitlines()[-1], said
+        return True
+
+
+def check_complete(world: Undisturbed, code: str, before: Counter[str]) -> None:
+    """Replay again and compare: the report with the oracle's, the rows with those of the undisturbed replay."""
+    assert world.cluster.replay(code) == world.expected
+    assert world.cluster.count_rows() - before == world.rows
+
+
+def test_killed_loads_are_completed_by_the_next(undisturbed: Undisturbed) -> None:
+    before, random = undisturbed.cluster.count_rows(), Random(1)
+    assert kill_process(undisturbed, "quick", random.uniform(0.2, 0.7))
+    assert kill_backend(undisturbed, "quick", random.uniform(0.2, 0.7))
+    check_complete(undisturbed, "quick", before)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.parametrize("kill", [kill_process, kill_backend])
+def test_whenever_a_load_is_killed_the_next_completes_it(undisturbed: Undisturbed, kill: Any, number: int) -> None:
+    before, code = undisturbed.cluster.count_rows(), f"{kill.__name__.replace('_', '-')}-{number}"
+    fraction = (number + Random(number).random()) / KILLS
+    was_broken = kill(undisturbed, code, fraction)
+    assert was_broken or fraction > 0.8
+    check_complete(undisturbed, code, before)
