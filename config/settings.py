@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from config import environment
+from config import environment, unfold
 from config.installation import installation_secret
 from config.server_urls import celery_broker_url, parse_database_url
-from config.unfold import UNFOLD as UNFOLD
 
 BASE_DIR = environment.PROJECT
 DATA_DIR = environment.data_directory()
@@ -114,6 +113,8 @@ AUTH_PASSWORD_VALIDATORS = [
 
 TIME_ZONE = "UTC"
 USE_TZ = True
+UNFOLD = unfold.UNFOLD
+
 LANGUAGE_CODE = "en"
 FORMAT_MODULE_PATH = "config.formats"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]

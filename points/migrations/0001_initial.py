@@ -7,349 +7,741 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('core', '0002_guards'),
-        ('membership', '0002_guards'),
+        ("core", "0002_guards"),
+        ("membership", "0002_guards"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='EarnRule',
+            name="EarnRule",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=63)),
-                ('program', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.SlugField(max_length=63)),
+                (
+                    "program",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='EarnRuleVersion',
+            name="EarnRuleVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('published', 'Published'), ('retired', 'Retired')], default='draft', max_length=9)),
-                ('definition', models.JSONField()),
-                ('published_at', models.DateTimeField(editable=False, null=True)),
-                ('effective_at', models.DateTimeField(editable=False, null=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='points.earnrule')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("draft", "Draft"), ("published", "Published"), ("retired", "Retired")],
+                        default="draft",
+                        max_length=9,
+                    ),
+                ),
+                ("definition", models.JSONField()),
+                ("published_at", models.DateTimeField(editable=False, null=True)),
+                ("effective_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="versions", to="points.earnrule"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['owner', 'number'],
+                "ordering": ["owner", "number"],
             },
         ),
         migrations.CreateModel(
-            name='Accrual',
+            name="Accrual",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('lot_id', models.BigIntegerField(null=True)),
-                ('source_kind', models.SmallIntegerField(choices=[(0, 'None'), (1, 'Order'), (2, 'Order Line'), (3, 'Refund'), (4, 'Refund Line'), (5, 'Activity'), (6, 'Lot'), (7, 'Transaction')])),
-                ('source_id', models.BigIntegerField()),
-                ('basis', models.BigIntegerField()),
-                ('multiplier_bps', models.IntegerField()),
-                ('points', models.BigIntegerField()),
-                ('capped_points', models.BigIntegerField(default=0)),
-                ('reason', models.SmallIntegerField(choices=[(1, 'Earned'), (2, 'Below One Point'), (3, 'Below Minimum')])),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('rule_version', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='points.earnruleversion')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("lot_id", models.BigIntegerField(null=True)),
+                (
+                    "source_kind",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "None"),
+                            (1, "Order"),
+                            (2, "Order Line"),
+                            (3, "Refund"),
+                            (4, "Refund Line"),
+                            (5, "Activity"),
+                            (6, "Lot"),
+                            (7, "Transaction"),
+                        ]
+                    ),
+                ),
+                ("source_id", models.BigIntegerField()),
+                ("basis", models.BigIntegerField()),
+                ("multiplier_bps", models.IntegerField()),
+                ("points", models.BigIntegerField()),
+                ("capped_points", models.BigIntegerField(default=0)),
+                (
+                    "reason",
+                    models.SmallIntegerField(choices=[(1, "Earned"), (2, "Below One Point"), (3, "Below Minimum")]),
+                ),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "rule_version",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="points.earnruleversion",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='LedgerNote',
+            name="LedgerNote",
             fields=[
-                ('transaction_id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('salt', models.BinaryField(max_length=16)),
-                ('body', models.JSONField()),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
+                ("transaction_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("salt", models.BinaryField(max_length=16)),
+                ("body", models.JSONField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LedgerTransaction',
+            name="LedgerTransaction",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('kind', models.SmallIntegerField(choices=[(1, 'Earn'), (2, 'Burn'), (3, 'Hold'), (4, 'Capture'), (5, 'Release'), (6, 'Reverse'), (7, 'Expire'), (8, 'Vest'), (9, 'Adjust'), (10, 'Transfer'), (11, 'Clawback')])),
-                ('source_kind', models.SmallIntegerField(choices=[(0, 'None'), (1, 'Order'), (2, 'Order Line'), (3, 'Refund'), (4, 'Refund Line'), (5, 'Activity'), (6, 'Lot'), (7, 'Transaction')])),
-                ('source_id', models.BigIntegerField()),
-                ('reverses_id', models.BigIntegerField(null=True)),
-                ('effective_at', models.DateTimeField()),
-                ('recorded_at', models.DateTimeField()),
-                ('key_digest', models.BinaryField(max_length=16)),
-                ('request_digest', models.BinaryField(max_length=16)),
-                ('note_digest', models.BinaryField(max_length=32, null=True)),
-                ('hash', models.BinaryField(max_length=32)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                (
+                    "kind",
+                    models.SmallIntegerField(
+                        choices=[
+                            (1, "Earn"),
+                            (2, "Burn"),
+                            (3, "Hold"),
+                            (4, "Capture"),
+                            (5, "Release"),
+                            (6, "Reverse"),
+                            (7, "Expire"),
+                            (8, "Vest"),
+                            (9, "Adjust"),
+                            (10, "Transfer"),
+                            (11, "Clawback"),
+                        ]
+                    ),
+                ),
+                (
+                    "source_kind",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "None"),
+                            (1, "Order"),
+                            (2, "Order Line"),
+                            (3, "Refund"),
+                            (4, "Refund Line"),
+                            (5, "Activity"),
+                            (6, "Lot"),
+                            (7, "Transaction"),
+                        ]
+                    ),
+                ),
+                ("source_id", models.BigIntegerField()),
+                ("reverses_id", models.BigIntegerField(null=True)),
+                ("effective_at", models.DateTimeField()),
+                ("recorded_at", models.DateTimeField()),
+                ("key_digest", models.BinaryField(max_length=16)),
+                ("request_digest", models.BinaryField(max_length=16)),
+                ("note_digest", models.BinaryField(max_length=32, null=True)),
+                ("hash", models.BinaryField(max_length=32)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='LedgerEntry',
+            name="LedgerEntry",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('from_bucket', models.SmallIntegerField(choices=[(1, 'Available'), (2, 'Pending'), (3, 'Held'), (4, 'Debt'), (11, 'Issued'), (12, 'Redeemed'), (13, 'Expired'), (14, 'Clawed Back'), (15, 'Transferred')])),
-                ('to_bucket', models.SmallIntegerField(choices=[(1, 'Available'), (2, 'Pending'), (3, 'Held'), (4, 'Debt'), (11, 'Issued'), (12, 'Redeemed'), (13, 'Expired'), (14, 'Clawed Back'), (15, 'Transferred')])),
-                ('points', models.BigIntegerField()),
-                ('from_balance_after', models.BigIntegerField(null=True)),
-                ('to_balance_after', models.BigIntegerField(null=True)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('transaction', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='entries', to='points.ledgertransaction')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                (
+                    "from_bucket",
+                    models.SmallIntegerField(
+                        choices=[
+                            (1, "Available"),
+                            (2, "Pending"),
+                            (3, "Held"),
+                            (4, "Debt"),
+                            (11, "Issued"),
+                            (12, "Redeemed"),
+                            (13, "Expired"),
+                            (14, "Clawed Back"),
+                            (15, "Transferred"),
+                        ]
+                    ),
+                ),
+                (
+                    "to_bucket",
+                    models.SmallIntegerField(
+                        choices=[
+                            (1, "Available"),
+                            (2, "Pending"),
+                            (3, "Held"),
+                            (4, "Debt"),
+                            (11, "Issued"),
+                            (12, "Redeemed"),
+                            (13, "Expired"),
+                            (14, "Clawed Back"),
+                            (15, "Transferred"),
+                        ]
+                    ),
+                ),
+                ("points", models.BigIntegerField()),
+                ("from_balance_after", models.BigIntegerField(null=True)),
+                ("to_balance_after", models.BigIntegerField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="entries",
+                        to="points.ledgertransaction",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'ledger entries',
-                'ordering': ['id'],
-                'abstract': False,
+                "verbose_name_plural": "ledger entries",
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='AccrualReturn',
+            name="AccrualReturn",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('source_kind', models.SmallIntegerField(choices=[(0, 'None'), (1, 'Order'), (2, 'Order Line'), (3, 'Refund'), (4, 'Refund Line'), (5, 'Activity'), (6, 'Lot'), (7, 'Transaction')])),
-                ('source_id', models.BigIntegerField()),
-                ('returned', models.BigIntegerField()),
-                ('whole', models.BigIntegerField()),
-                ('points_due', models.BigIntegerField()),
-                ('points_taken', models.BigIntegerField()),
-                ('accrual', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='returns', to='points.accrual')),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('transaction', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='returns', to='points.ledgertransaction')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                (
+                    "source_kind",
+                    models.SmallIntegerField(
+                        choices=[
+                            (0, "None"),
+                            (1, "Order"),
+                            (2, "Order Line"),
+                            (3, "Refund"),
+                            (4, "Refund Line"),
+                            (5, "Activity"),
+                            (6, "Lot"),
+                            (7, "Transaction"),
+                        ]
+                    ),
+                ),
+                ("source_id", models.BigIntegerField()),
+                ("returned", models.BigIntegerField()),
+                ("whole", models.BigIntegerField()),
+                ("points_due", models.BigIntegerField()),
+                ("points_taken", models.BigIntegerField()),
+                (
+                    "accrual",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="returns",
+                        to="points.accrual",
+                    ),
+                ),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="returns",
+                        to="points.ledgertransaction",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.AddField(
-            model_name='accrual',
-            name='transaction',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='accruals', to='points.ledgertransaction'),
+            model_name="accrual",
+            name="transaction",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="accruals",
+                to="points.ledgertransaction",
+            ),
         ),
         migrations.CreateModel(
-            name='Lot',
+            name="Lot",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('points', models.BigIntegerField()),
-                ('available_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField(null=True)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('transaction', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lots', to='points.ledgertransaction')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("points", models.BigIntegerField()),
+                ("available_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="lots",
+                        to="points.ledgertransaction",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='LotAllocation',
+            name="LotAllocation",
             fields=[
-                ('id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('points', models.BigIntegerField()),
-                ('lot', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, related_name='allocations', to='points.lot')),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('transaction', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='allocations', to='points.ledgertransaction')),
+                ("id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("points", models.BigIntegerField()),
+                (
+                    "lot",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="allocations",
+                        to="points.lot",
+                    ),
+                ),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "transaction",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="allocations",
+                        to="points.ledgertransaction",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'abstract': False,
+                "ordering": ["id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='LotBalance',
+            name="LotBalance",
             fields=[
-                ('lot_id', models.BigIntegerField(primary_key=True, serialize=False)),
-                ('remaining', models.BigIntegerField()),
-                ('is_pending', models.BooleanField()),
-                ('available_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField(null=True)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
+                ("lot_id", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("remaining", models.BigIntegerField()),
+                ("is_pending", models.BooleanField()),
+                ("available_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['expires_at', 'lot_id'],
+                "ordering": ["expires_at", "lot_id"],
             },
         ),
         migrations.CreateModel(
-            name='Wallet',
+            name="Wallet",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=63)),
-                ('name', models.CharField(max_length=200)),
-                ('program', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.SlugField(max_length=63)),
+                ("name", models.CharField(max_length=200)),
+                (
+                    "program",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.AddField(
-            model_name='ledgertransaction',
-            name='wallet',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='points.wallet'),
+            model_name="ledgertransaction",
+            name="wallet",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="points.wallet",
+            ),
         ),
         migrations.AddField(
-            model_name='accrual',
-            name='wallet',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='points.wallet'),
+            model_name="accrual",
+            name="wallet",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="points.wallet",
+            ),
         ),
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('available', models.BigIntegerField(default=0)),
-                ('pending', models.BigIntegerField(default=0)),
-                ('held', models.BigIntegerField(default=0)),
-                ('debt', models.BigIntegerField(default=0)),
-                ('lifetime_earned', models.BigIntegerField(default=0)),
-                ('lifetime_redeemed', models.BigIntegerField(default=0)),
-                ('seq', models.IntegerField(default=0)),
-                ('head_hash', models.BinaryField(max_length=32)),
-                ('last_effective_at', models.DateTimeField(null=True)),
-                ('next_due_at', models.DateTimeField(null=True)),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('wallet', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='points.wallet')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("available", models.BigIntegerField(default=0)),
+                ("pending", models.BigIntegerField(default=0)),
+                ("held", models.BigIntegerField(default=0)),
+                ("debt", models.BigIntegerField(default=0)),
+                ("lifetime_earned", models.BigIntegerField(default=0)),
+                ("lifetime_redeemed", models.BigIntegerField(default=0)),
+                ("seq", models.IntegerField(default=0)),
+                ("head_hash", models.BinaryField(max_length=32)),
+                ("last_effective_at", models.DateTimeField(null=True)),
+                ("next_due_at", models.DateTimeField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "wallet",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="points.wallet",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='WalletVersion',
+            name="WalletVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('published', 'Published'), ('retired', 'Retired')], default='draft', max_length=9)),
-                ('definition', models.JSONField()),
-                ('published_at', models.DateTimeField(editable=False, null=True)),
-                ('effective_at', models.DateTimeField(editable=False, null=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='points.wallet')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("draft", "Draft"), ("published", "Published"), ("retired", "Retired")],
+                        default="draft",
+                        max_length=9,
+                    ),
+                ),
+                ("definition", models.JSONField()),
+                ("published_at", models.DateTimeField(editable=False, null=True)),
+                ("effective_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="versions", to="points.wallet"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['owner', 'number'],
+                "ordering": ["owner", "number"],
             },
         ),
         migrations.AddConstraint(
-            model_name='earnrule',
-            constraint=models.UniqueConstraint(fields=('program', 'code'), name='earnrule_code'),
+            model_name="earnrule",
+            constraint=models.UniqueConstraint(fields=("program", "code"), name="earnrule_code"),
         ),
         migrations.AddConstraint(
-            model_name='earnruleversion',
-            constraint=models.UniqueConstraint(fields=('owner', 'number'), name='earnruleversion_number'),
+            model_name="earnruleversion",
+            constraint=models.UniqueConstraint(fields=("owner", "number"), name="earnruleversion_number"),
         ),
         migrations.AddConstraint(
-            model_name='earnruleversion',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'draft'), _negated=True), fields=('owner', 'effective_at'), name='earnruleversion_effective', nulls_distinct=False),
+            model_name="earnruleversion",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "draft"), _negated=True),
+                fields=("owner", "effective_at"),
+                name="earnruleversion_effective",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('points__gt', 0)), name='ledgerentry_points'),
+            model_name="ledgerentry",
+            constraint=models.CheckConstraint(condition=models.Q(("points__gt", 0)), name="ledgerentry_points"),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('from_bucket', models.F('to_bucket')), _negated=True), name='ledgerentry_moves'),
+            model_name="ledgerentry",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("from_bucket", models.F("to_bucket")), _negated=True), name="ledgerentry_moves"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ledgerentry',
-            constraint=models.CheckConstraint(condition=models.Q(('id__gt', models.F('transaction')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('transaction'), '>>', models.Value(24)))), name='ledgerentry_follows'),
+            model_name="ledgerentry",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("id__gt", models.F("transaction")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("transaction"), ">>", models.Value(24)
+                        ),
+                    ),
+                ),
+                name="ledgerentry_follows",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrualreturn',
-            constraint=models.UniqueConstraint(fields=('accrual', 'source_kind', 'source_id', 'member'), name='accrualreturn_once'),
+            model_name="accrualreturn",
+            constraint=models.UniqueConstraint(
+                fields=("accrual", "source_kind", "source_id", "member"), name="accrualreturn_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrualreturn',
-            constraint=models.CheckConstraint(condition=models.Q(('returned__gte', 0), ('returned__lte', models.F('whole')), ('whole__gt', 0)), name='accrualreturn_share'),
+            model_name="accrualreturn",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("returned__gte", 0), ("returned__lte", models.F("whole")), ("whole__gt", 0)),
+                name="accrualreturn_share",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrualreturn',
-            constraint=models.CheckConstraint(condition=models.Q(('points_taken__gte', 0), ('points_taken__lte', models.F('points_due'))), name='accrualreturn_points'),
+            model_name="accrualreturn",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("points_taken__gte", 0), ("points_taken__lte", models.F("points_due"))),
+                name="accrualreturn_points",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrualreturn',
-            constraint=models.CheckConstraint(condition=models.Q(('id__gt', models.F('transaction')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('transaction'), '>>', models.Value(24))), ('id__gt', models.F('accrual')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('accrual'), '>>', models.Value(24)))), name='accrualreturn_follows'),
+            model_name="accrualreturn",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("id__gt", models.F("transaction")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("transaction"), ">>", models.Value(24)
+                        ),
+                    ),
+                    ("id__gt", models.F("accrual")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(models.F("accrual"), ">>", models.Value(24)),
+                    ),
+                ),
+                name="accrualreturn_follows",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lot',
-            constraint=models.CheckConstraint(condition=models.Q(('points__gt', 0)), name='lot_points'),
+            model_name="lot",
+            constraint=models.CheckConstraint(condition=models.Q(("points__gt", 0)), name="lot_points"),
         ),
         migrations.AddConstraint(
-            model_name='lot',
-            constraint=models.CheckConstraint(condition=models.Q(('id__gt', models.F('transaction')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('transaction'), '>>', models.Value(24)))), name='lot_follows'),
+            model_name="lot",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("id__gt", models.F("transaction")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("transaction"), ">>", models.Value(24)
+                        ),
+                    ),
+                ),
+                name="lot_follows",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lotallocation',
-            constraint=models.CheckConstraint(condition=models.Q(('points', 0), _negated=True), name='lotallocation_points'),
+            model_name="lotallocation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("points", 0), _negated=True), name="lotallocation_points"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lotallocation',
-            constraint=models.CheckConstraint(condition=models.Q(('id__gt', models.F('transaction')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('transaction'), '>>', models.Value(24))), ('id__gt', models.F('lot')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('lot'), '>>', models.Value(24)))), name='lotallocation_follows'),
+            model_name="lotallocation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("id__gt", models.F("transaction")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("transaction"), ">>", models.Value(24)
+                        ),
+                    ),
+                    ("id__gt", models.F("lot")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(models.F("lot"), ">>", models.Value(24)),
+                    ),
+                ),
+                name="lotallocation_follows",
+            ),
         ),
         migrations.AddIndex(
-            model_name='lotbalance',
-            index=models.Index(fields=['expires_at'], name='lotbalance_expires'),
+            model_name="lotbalance",
+            index=models.Index(fields=["expires_at"], name="lotbalance_expires"),
         ),
         migrations.AddIndex(
-            model_name='lotbalance',
-            index=models.Index(condition=models.Q(('is_pending', True)), fields=['available_at'], name='lotbalance_vests'),
+            model_name="lotbalance",
+            index=models.Index(
+                condition=models.Q(("is_pending", True)), fields=["available_at"], name="lotbalance_vests"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='lotbalance',
-            constraint=models.CheckConstraint(condition=models.Q(('remaining__gt', 0)), name='lotbalance_remaining'),
+            model_name="lotbalance",
+            constraint=models.CheckConstraint(condition=models.Q(("remaining__gt", 0)), name="lotbalance_remaining"),
         ),
         migrations.AddConstraint(
-            model_name='wallet',
-            constraint=models.UniqueConstraint(fields=('program', 'code'), name='wallet_code'),
+            model_name="wallet",
+            constraint=models.UniqueConstraint(fields=("program", "code"), name="wallet_code"),
         ),
         migrations.AddConstraint(
-            model_name='ledgertransaction',
-            constraint=models.UniqueConstraint(fields=('member', 'wallet', 'key_digest'), name='ledgertransaction_key'),
+            model_name="ledgertransaction",
+            constraint=models.UniqueConstraint(fields=("member", "wallet", "key_digest"), name="ledgertransaction_key"),
         ),
         migrations.AddConstraint(
-            model_name='ledgertransaction',
-            constraint=models.UniqueConstraint(condition=models.Q(('reverses_id__isnull', False)), fields=('member', 'reverses_id'), name='ledgertransaction_reversed_once'),
+            model_name="ledgertransaction",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("reverses_id__isnull", False)),
+                fields=("member", "reverses_id"),
+                name="ledgertransaction_reversed_once",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrual',
-            constraint=models.UniqueConstraint(fields=('source_id', 'source_kind', 'wallet', 'rule_version', 'member'), name='accrual_once'),
+            model_name="accrual",
+            constraint=models.UniqueConstraint(
+                fields=("source_id", "source_kind", "wallet", "rule_version", "member"), name="accrual_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrual',
-            constraint=models.CheckConstraint(condition=models.Q(('capped_points__gte', 0), ('points__gte', 0)), name='accrual_points'),
+            model_name="accrual",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("capped_points__gte", 0), ("points__gte", 0)), name="accrual_points"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accrual',
-            constraint=models.CheckConstraint(condition=models.Q(('id__gt', models.F('transaction')), django.db.models.lookups.Exact(django.db.models.expressions.CombinedExpression(models.F('id'), '>>', models.Value(24)), django.db.models.expressions.CombinedExpression(models.F('transaction'), '>>', models.Value(24)))), name='accrual_follows'),
+            model_name="accrual",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("id__gt", models.F("transaction")),
+                    django.db.models.lookups.Exact(
+                        django.db.models.expressions.CombinedExpression(models.F("id"), ">>", models.Value(24)),
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("transaction"), ">>", models.Value(24)
+                        ),
+                    ),
+                ),
+                name="accrual_follows",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('member', 'wallet'), name='account_member_wallet'),
+            model_name="account",
+            constraint=models.UniqueConstraint(fields=("member", "wallet"), name="account_member_wallet"),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('available__gte', 0), ('debt__lte', 0), ('held__gte', 0), ('pending__gte', 0)), name='account_balances'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("available__gte", 0), ("debt__lte", 0), ("held__gte", 0), ("pending__gte", 0)),
+                name="account_balances",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('debt', 0), ('available', 0), _connector='OR'), name='account_debt_first'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("debt", 0), ("available", 0), _connector="OR"), name="account_debt_first"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('seq__gte', 0), ('seq__lt', 16777216)), name='account_seq'),
+            model_name="account",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("seq__gte", 0), ("seq__lt", 16777216)), name="account_seq"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.CheckConstraint(condition=models.Q(('id__lt', 536870912)), name='account_id_fits'),
+            model_name="account",
+            constraint=models.CheckConstraint(condition=models.Q(("id__lt", 536870912)), name="account_id_fits"),
         ),
         migrations.AddConstraint(
-            model_name='walletversion',
-            constraint=models.UniqueConstraint(fields=('owner', 'number'), name='walletversion_number'),
+            model_name="walletversion",
+            constraint=models.UniqueConstraint(fields=("owner", "number"), name="walletversion_number"),
         ),
         migrations.AddConstraint(
-            model_name='walletversion',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'draft'), _negated=True), fields=('owner', 'effective_at'), name='walletversion_effective', nulls_distinct=False),
+            model_name="walletversion",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "draft"), _negated=True),
+                fields=("owner", "effective_at"),
+                name="walletversion_effective",
+                nulls_distinct=False,
+            ),
         ),
     ]

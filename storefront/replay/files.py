@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from core.money import CURRENCIES
 
-
 HEADER_LINE = 1
 
 
@@ -154,6 +153,7 @@ class UnreadableFile(Exception):
 
 
 def file_name(kind: str) -> str:
+    """Return the name of the file that holds these rows."""
     return f"{kind}.csv.gz"
 
 
@@ -173,7 +173,7 @@ def iter_rows(directory: Path, kind: str) -> Iterator[tuple[int, list[Any]] | Pr
 
 
 def _parse(reader: Any, kind: str) -> Iterator[tuple[int, list[Any]] | Problem]:
-    header = next(reader, [])
+    header: list[str] = next(reader, [])
     missing = [c for c in FILES[kind] if c.name not in header and not c.is_optional]
     if missing:
         yield from (Problem(file_name(kind), HEADER_LINE, column.name, "the column is missing") for column in missing)

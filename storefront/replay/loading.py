@@ -96,9 +96,9 @@ def _iter_batches(
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT kind, id, n FROM replay_events WHERE n > %s AND n <= %s AND (%s::timestamptz IS NULL OR at < %s)"
+                "SELECT kind, id, n FROM replay_events WHERE n > %s AND n <= %s AND at < coalesce(%s, 'infinity'::timestamptz)"
                 " ORDER BY n",
-                [after, after + BATCH_EVENTS, before, before],
+                [after, after + BATCH_EVENTS, before],
             )
             events = cursor.fetchall()
         if not events:

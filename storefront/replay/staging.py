@@ -30,14 +30,14 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "orders",
         "currency",
-        "SELECT line, 'is ' || currency || ', the program''s currency is ' || %(currency)s FROM replay_orders"
-        " WHERE currency <> %(currency)s",
+        """SELECT line, 'is ' || currency || ', the program''s currency is ' || %(currency)s
+        FROM replay_orders WHERE currency <> %(currency)s""",
     ),
     (
         "order_lines",
         "order_id",
-        "SELECT line, 'there is no order ' || order_id FROM replay_order_lines l"
-        " WHERE NOT EXISTS (SELECT FROM replay_orders o WHERE o.order_id = l.order_id)",
+        """SELECT line, 'there is no order ' || order_id FROM replay_order_lines l
+        WHERE NOT EXISTS (SELECT FROM replay_orders o WHERE o.order_id = l.order_id)""",
     ),
     (
         "order_lines",
@@ -66,8 +66,8 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "refund_lines",
         "refund_id",
-        "SELECT line, 'there is no refund ' || refund_id FROM replay_refund_lines l"
-        " WHERE NOT EXISTS (SELECT FROM replay_refunds r WHERE r.refund_id = l.refund_id)",
+        """SELECT line, 'there is no refund ' || refund_id FROM replay_refund_lines l
+        WHERE NOT EXISTS (SELECT FROM replay_refunds r WHERE r.refund_id = l.refund_id)""",
     ),
     (
         "refund_lines",

@@ -10,8 +10,9 @@ The rules, each of them visible in one place below:
 - A refund takes floor(points x returned / whole) of each accrual, cumulatively, in the order of arrival: from the
   accrual's own lot, pending or available, then by policy from other available lots and as debt. From a lot that has
   expired when judged it takes nothing, from nowhere, and never later.
-- A reversal of a burn or a deduction gives back to the same lots. What goes back to a lot past its end expires at once, at the
-  instant it came back, not before: a history in which the points expired while they were spent would go below zero.
+- A reversal of a burn or a deduction gives back to the same lots. What goes back to a lot past its end expires at
+  once, at the instant it came back, not before: a history in which the points expired while they were spent would go
+  below zero.
 - A reversal of an addition takes what has not expired of it: from its own lot, then from other available lots, then
   as debt.
 - Debt is negative-normal: `debt` <= 0.

@@ -1,6 +1,5 @@
 """Make postings for tests and read a ledger back as plain values."""
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -122,7 +121,3 @@ def read_entries(member_id: int) -> list[Moved]:
         name = TransactionKind(t.kind).name.lower()
         moved.append(Moved(name, source(t), t.wallet_id, e.from_bucket, e.to_bucket, e.points, t.effective_at))
     return moved
-
-
-def multiset(member_id: int) -> Counter[Moved]:
-    return Counter(read_entries(member_id))

@@ -16,7 +16,7 @@ from points.services import posting as posting_service
 from points.services.posting import Posting, PostingError, post, post_batch, settle
 from points.services.verify import verify
 from tests.oracle import ledger as oracle
-from tests.points.ledgers import DAY, START, clawback, decision, earning, multiset, read_entries
+from tests.points.ledgers import DAY, START, clawback, decision, earning, read_entries
 
 HOUR = DAY / 24
 Step = tuple[Any, ...]
@@ -191,6 +191,10 @@ def test_bulk_posting_writes_the_same_rows_as_one_by_one(
         ]
 
     assert plain(bulk) == plain(single)
-    seqs = [list(Account.objects.filter(member_id__in=m).order_by("member_id").values_list("seq", "available", "pending", "debt")) for m in (bulk, single)]  # fmt: skip
-    assert seqs[0] == seqs[1]
+    assert _accounts(bulk) == _accounts(single)
     assert list(verify(program=program)) == []
+
+
+def _accounts(members: list[int]) -> list[tuple[int, ...]]:
+    accounts = Account.objects.filter(member_id__in=members).order_by("member_id")
+    return list(accounts.values_list("seq", "available", "pending", "debt", "lifetime_earned"))

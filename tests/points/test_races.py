@@ -1,7 +1,7 @@
 """Many at once: each guard has a control that shows the race without it, and its SQL is asserted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -10,6 +10,7 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
 from core.models import Program
+from membership.models import Member
 from points.models import Account, LedgerTransaction, TransactionKind, Wallet
 from points.services.posting import InsufficientPoints, post, settle
 from points.services.verify import verify
@@ -38,15 +39,13 @@ def race(do: Callable[[int], object], threads: int = THREADS) -> list[object]:
 
 
 @pytest.fixture
-def shop(transactional_db: None) -> Iterator[tuple[Program, Wallet]]:
+def shop(transactional_db: None) -> tuple[Program, Wallet]:
     program = Program.objects.create(code="shop", name="Shop", currency="GBP", time_zone="UTC")
-    yield program, Wallet.objects.create(program=program, code="points", name="Points")
+    return program, Wallet.objects.create(program=program, code="points", name="Points")
 
 
 @pytest.fixture
 def member(shop: tuple[Program, Wallet]) -> int:
-    from membership.models import Member
-
     program, wallet = shop
     made = Member.objects.create(program=program, external_id="m1", joined_at=START, recorded_at=START)
     post(program_id=program.pk, postings=[earning(made.pk, wallet.pk, 1, [100], START)], at=START)
@@ -101,8 +100,6 @@ def test_identical_postings_post_once(shop: tuple[Program, Wallet], member: int)
 
 
 def test_first_postings_of_one_account_make_one_account(shop: tuple[Program, Wallet]) -> None:
-    from membership.models import Member
-
     program, wallet = shop
     made = Member.objects.create(program=program, external_id="m2", joined_at=START, recorded_at=START)
     race(lambda n: post(program_id=program.pk, postings=[earning(made.pk, wallet.pk, 100 + n, [5], START)], at=START))
@@ -111,8 +108,6 @@ def test_first_postings_of_one_account_make_one_account(shop: tuple[Program, Wal
 
 
 def test_two_expiry_jobs_and_burns_at_once(shop: tuple[Program, Wallet]) -> None:
-    from membership.models import Member
-
     program, wallet = shop
     members = [
         Member.objects.create(program=program, external_id=f"x{n}", joined_at=START, recorded_at=START).pk
