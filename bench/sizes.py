@@ -18,5 +18,5 @@ class Sizes:
 
 
 QUICK = Sizes(
-    repetitions=3, seconds=3, accounts=10_000, orders=20_000, lots=60_000, members=100_000, looped_members=500
+    repetitions=3, seconds=3, accounts=10_000, orders=20_000, lots=60_000, members=400_000, looped_members=500
 )

@@ -385,7 +385,7 @@ class Evaluation(models.Model):
 
 
 class EvaluationChunk(models.Model):
-    """A range of member ids of one evaluation: claimed by conditional update, done in one transaction."""
+    """A range of member ids of one evaluation: claimed by its row lock, done in one transaction."""
 
     evaluation = models.ForeignKey(Evaluation, models.CASCADE, related_name="chunks", db_index=False)
     first_member_id = models.BigIntegerField()

@@ -111,6 +111,8 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
         return len(post(program_id=program_id, postings=postings, at=at))
     mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN}
     with connection.cursor() as cursor:
+        accounts = sorted({(p.member_id, p.wallet_id) for p in postings})
+        cursor.execute("SELECT points_lock_accounts(%s, %s)", [list(ids) for ids in zip(*accounts, strict=True)])
         stage = [p for p in postings if (p.member_id, p.wallet_id) not in mixed]
         _fill_stage(cursor, stage)
         cursor.execute("SELECT points_post_earnings(%s, %s)", [program_id, at])

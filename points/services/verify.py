@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db import connection
 
 from core.models import Program
-from points.models import LedgerNote, LedgerTransaction
+from points.models import SEQ_BITS, LedgerNote, LedgerTransaction
 from points.selectors import iter_account_ids
 from points.services.posting import note_digest
 
@@ -42,14 +42,15 @@ def verify(*, program: Program) -> Iterator[Finding]:
 
 
 def _note_findings(first_account_id: int, last_account_id: int) -> Iterator[Finding]:
-    """Check the notes that are still there; an erased one is sound."""
-    ids = range(first_account_id << 24, (last_account_id + 1) << 24)
-    digests = dict(
-        LedgerTransaction.objects.filter(pk__gte=ids.start, pk__lt=ids.stop, note_digest__isnull=False).values_list(
-            "pk", "note_digest"
-        )
-    )
-    for note in LedgerNote.objects.filter(pk__gte=ids.start, pk__lt=ids.stop).iterator():
+    """Check the notes that are still there; an erased one is sound.
+
+    Notes are read first: one that is posted meanwhile is not yet among them.
+    """
+    ids = range(first_account_id << SEQ_BITS, (last_account_id + 1) << SEQ_BITS)
+    notes = list(LedgerNote.objects.filter(pk__gte=ids.start, pk__lt=ids.stop).order_by("pk"))
+    noted = LedgerTransaction.objects.filter(pk__gte=ids.start, pk__lt=ids.stop, note_digest__isnull=False)
+    digests = dict(noted.values_list("pk", "note_digest")) if notes else {}
+    for note in notes:
         known = digests.get(note.pk)
         if known is None or bytes(known) != note_digest(bytes(note.salt), note.body):
-            yield Finding(note.pk >> 24, note.pk & 0xFFFFFF, "note", "the note is not the one that was posted")
+            yield Finding(note.pk >> SEQ_BITS, note.pk % (1 << SEQ_BITS), "note", "it is not the note that was posted")

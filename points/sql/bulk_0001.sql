@@ -1,6 +1,22 @@
 -- The same postings as points_post makes, for many at once: plain INSERTs over temporary tables that the caller has
 -- filled and analyzed, because joined CTEs of this size are planned badly.
 
+-- Make the accounts that do not exist yet, and lock all of them. Whoever posts to several accounts calls this first.
+-- Locks: the accounts, by (member, wallet).
+CREATE FUNCTION points_lock_accounts(p_member_ids bigint[], p_wallet_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO points_account (member_id, wallet_id, available, pending, held, debt, lifetime_earned,
+        lifetime_redeemed, seq, head_hash)
+    SELECT member_id, wallet_id, 0, 0, 0, 0, 0, 0, 0, points_no_hash()
+    FROM (SELECT DISTINCT * FROM unnest(p_member_ids, p_wallet_ids) AS x (member_id, wallet_id)) s
+    WHERE NOT EXISTS (
+        SELECT FROM points_account a WHERE a.member_id = s.member_id AND a.wallet_id = s.wallet_id)
+    ORDER BY 1, 2 ON CONFLICT DO NOTHING;
+    PERFORM FROM points_account a
+    WHERE (a.member_id, a.wallet_id) IN (SELECT * FROM unnest(p_member_ids, p_wallet_ids))
+    ORDER BY a.member_id, a.wallet_id FOR NO KEY UPDATE;
+END $$;
+
 -- Post every earning in `posting_stage` whose account needs nothing else, and remove it from the stage; what remains
 -- there (debt to repay, lots falling due between the postings, keys seen before) is for points_post.
 -- posting_stage: n, member_id, wallet_id, source_kind, source_id, effective_at, available_at, expires_at, points,
@@ -10,18 +26,8 @@ CREATE FUNCTION points_post_earnings(p_program_id bigint, p_recorded_at timestam
 DECLARE
     posted int;
 BEGIN
-    INSERT INTO points_account (member_id, wallet_id, available, pending, held, debt, lifetime_earned,
-        lifetime_redeemed, seq, head_hash)
-    SELECT member_id, wallet_id, 0, 0, 0, 0, 0, 0, 0, points_no_hash()
-    FROM (SELECT DISTINCT member_id, wallet_id FROM posting_stage) s
-    WHERE NOT EXISTS (
-        SELECT FROM points_account a WHERE a.member_id = s.member_id AND a.wallet_id = s.wallet_id)
-    ORDER BY 1, 2 ON CONFLICT DO NOTHING;
-
     -- Lock before deciding anything: what is read below is then the truth until commit.
-    PERFORM FROM points_account a
-    WHERE EXISTS (SELECT FROM posting_stage s WHERE s.member_id = a.member_id AND s.wallet_id = a.wallet_id)
-    ORDER BY a.member_id, a.wallet_id FOR NO KEY UPDATE;
+    PERFORM points_lock_accounts(array_agg(member_id), array_agg(wallet_id)) FROM posting_stage;
 
     CREATE TEMP TABLE account_stage ON COMMIT DROP AS
     SELECT a.id AS account_id, a.member_id, a.wallet_id, a.available, a.pending, a.seq, a.head_hash,

@@ -1,5 +1,5 @@
 -- The posting kernel. Every change of every balance goes through points_post (postings of any kind),
--- points_post_earnings (many postings that only earn) or points_expire (many lots that are due); all three write
+-- points_post_earnings (many postings that only earn) or points_settle_accounts (many lots that are due); all write
 -- the same rows, with the same ids, for the same work.
 --
 -- A posting is a JSON object:

@@ -96,8 +96,8 @@ def _iter_batches(
     while True:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT kind, id, n FROM replay_events WHERE n > %s AND n <= %s AND at < coalesce(%s, 'infinity'::timestamptz)"
-                " ORDER BY n",
+                "SELECT kind, id, n FROM replay_events"
+                " WHERE n > %s AND n <= %s AND at < coalesce(%s, 'infinity'::timestamptz) ORDER BY n",
                 [after, after + BATCH_EVENTS, before],
             )
             events = cursor.fetchall()

@@ -177,7 +177,9 @@ def histories(draw: st.DrawFn, *, days: int = 26, is_replayable: bool = False) -
         by_units = is_replayable or draw(st.booleans())
         events += draw(_refunds(order, at, by_units=by_units))
     for n in range(draw(st.integers(0, 2))):
-        events.append(Refund(f"u{n}", draw(st.sampled_from(MEMBERS)), draw(at), (Part("", 1, draw(st.integers(0, 900))),)))
+        events.append(
+            Refund(f"u{n}", draw(st.sampled_from(MEMBERS)), draw(at), (Part("", 1, draw(st.integers(0, 900))),))
+        )
     if not is_replayable:
         for n in range(draw(st.integers(0, 3))):
             events.append(Visit(f"v{n}", draw(st.sampled_from(MEMBERS)), draw(at)))

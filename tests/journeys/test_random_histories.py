@@ -131,9 +131,7 @@ class World:
             accruals = [(fact.name, VISIT_POINTS)]
         zone, pending = self.history.time_zone, self.policy["pending_days"]
         available_at = day_zero(fact.at, zone, pending) if pending else fact.at
-        model.earn(
-            fact.name, fact.at, accruals, available_at, day_zero(fact.at, zone, self.policy["expiry_days"] + 1)
-        )
+        model.earn(fact.name, fact.at, accruals, available_at, day_zero(fact.at, zone, self.policy["expiry_days"] + 1))
 
     def _return(self, line: str, units: int | None, minor: int) -> tuple[str, int, int]:
         """Return what comes back now of the whole: units of units, or money of money, never more than was paid."""
@@ -249,9 +247,7 @@ def check_any_order(ladder: tier_oracle.Ladder, policy: dict[str, Any], history:
     assert months.find_month_mismatches(program=world.program) == []
 
 
-ANY_ORDER = given(
-    ladder=ladders(), policy=policies, history=histories(), random=st.randoms(use_true_random=False)
-)
+ANY_ORDER = given(ladder=ladders(), policy=policies, history=histories(), random=st.randoms(use_true_random=False))
 
 
 @some
@@ -350,7 +346,11 @@ def check_reports(history: History, random: Random, folder: Path) -> None:
     path = folder / "program.yaml"
     path.write_text(program_text(history.zone))
     last = max(one.at for one in history.events)
-    as_of = [random.choice(history.events).at, day_zero(random.choice(history.events).at, history.time_zone, 31), last + timedelta(days=99)]
+    as_of = [
+        random.choice(history.events).at,
+        day_zero(random.choice(history.events).at, history.time_zone, 31),
+        last + timedelta(days=99),
+    ]
     expected = compute(
         directory, cuts=CUTS, time_zone=history.zone, as_of=[instant.isoformat() for instant in as_of],
         window_days=WINDOW_DAYS, expiry_days=EXPIRY_DAYS,

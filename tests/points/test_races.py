@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from core.models import Program
 from membership.models import Member
 from points.models import Account, LedgerTransaction, TransactionKind, Wallet
-from points.services.posting import InsufficientPoints, post, settle
+from points.services.posting import InsufficientPoints, post, post_batch, settle
 from points.services.verify import verify
-from tests.points.ledgers import DAY, START, decision, earning
+from tests.points.ledgers import DAY, START, clawback, decision, earning
 
 THREADS = 32
 
@@ -134,6 +134,31 @@ def test_two_expiry_jobs_and_burns_at_once(shop: tuple[Program, Wallet]) -> None
     assert list(verify(program=program)) == []
 
 
+def test_mixed_batches_and_expiry_jobs_do_not_deadlock(shop: tuple[Program, Wallet]) -> None:
+    program, wallet = shop
+    members = [
+        Member.objects.create(program=program, external_id=f"d{n}", joined_at=START, recorded_at=START).pk
+        for n in range(120)
+    ]
+    lots = [earning(m, wallet.pk, m * 100, [10], START, expires_at=START + DAY) for m in members]
+    post(program_id=program.pk, postings=lots, at=START)
+    ids = list(Account.objects.filter(member_id__in=members).values_list("pk", flat=True))
+
+    def act(n: int) -> object:
+        if n % 2:
+            return settle(account_ids=ids, through=START + 3 * DAY, at=START)
+        # The first half has refunds and goes one by one, the second goes in bulk: locked alone, the order would turn.
+        mixed = [earning(m, wallet.pk, m * 100 + n + 1, [5], START + DAY) for m in members]
+        mixed += [
+            clawback(m, wallet.pk, m * 100 + n + 1, [((m * 100 + n + 1) * 10, 1, 1)], START + DAY) for m in members[:60]
+        ]
+        return post_batch(program_id=program.pk, postings=mixed, at=START)
+
+    outcomes = race(act, 12)
+    assert not [o for o in outcomes if isinstance(o, Exception)]
+    assert list(verify(program=program)) == []
+
+
 def test_the_account_is_locked_before_the_key_is_looked_up(shop: tuple[Program, Wallet], member: int) -> None:
     program, wallet = shop
     with connection.cursor() as cursor:
@@ -144,7 +169,9 @@ def test_the_account_is_locked_before_the_key_is_looked_up(shop: tuple[Program, 
         assert body.index("points_open_account(") < body.index("key_digest")
         cursor.execute("SELECT pg_get_functiondef('points_post_earnings'::regproc)")
         body = cursor.fetchone()[0]
-        assert body.index("FOR NO KEY UPDATE") < body.index("key_digest")
+        assert body.index("points_lock_accounts(") < body.index("key_digest")
+        cursor.execute("SELECT pg_get_functiondef('points_lock_accounts'::regproc)")
+        assert "ORDER BY a.member_id, a.wallet_id FOR NO KEY UPDATE" in cursor.fetchone()[0]
     with CaptureQueriesContext(
         connection,
     ) as queries:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from core.models import Program
+from core.schema import require_schema
 from points.services.verify import verify
 
 
@@ -16,6 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("--program", help="Code of one program (default: all)")
 
     def handle(self, *_args: Any, program: str | None, **_options: Any) -> None:
+        require_schema()
         programs = Program.objects.filter(code=program) if program else Program.objects.all()
         if program and not programs:
             raise CommandError(f"There is no program {program}.")

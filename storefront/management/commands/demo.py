@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from core.schema import require_schema
 from storefront.replay.console import Console
 from storefront.replay.report import iter_lines
 from storefront.replay.run import replay
@@ -22,6 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         """Replay the sample into the program of programs/aurora.yaml."""
+        require_schema()
         console = Console(sys.stderr)
         try:
             found = replay(

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from core.schema import require_schema
 from core.sections import ProgramFileError
 from core.versions import VersionOverlap
 from storefront.services import program_file
@@ -25,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print the plan; apply it if so told."""
+        require_schema()
         at = datetime.now(UTC)
         try:
             file = program_file.load(options["file"], code=options["code"])

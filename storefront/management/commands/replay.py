@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 
+from core.schema import require_schema
 from core.sections import ProgramFileError
 from core.versions import VersionOverlap
 from membership.services.facts import BadFact, FactConflict
@@ -68,6 +69,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run the replay and print or write its report."""
+        require_schema()
         at = datetime.now(UTC)
         target: Path | None = options["json"]
         with _one_sentence():
