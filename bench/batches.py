@@ -53,7 +53,7 @@ def _script(world: World, postings: list[Posting], directory: Path) -> str:
         BEGIN;
         {posting.CREATE_STAGE};
         \\copy posting_stage FROM '{directory}/postings'
-        \\copy {' '.join(posting.ACCRUAL_STAGE.split())} FROM '{directory}/accruals'
+        \\copy {" ".join(posting.ACCRUAL_STAGE.split())} FROM '{directory}/accruals'
         ANALYZE posting_stage; ANALYZE accrual_stage;
         SELECT points_post_earnings({world.program.pk}, '{NOW.isoformat()}');
         COMMIT;

@@ -52,7 +52,7 @@ def rate(processes: int, seconds: float, make: Maker) -> float:
     rates = [results.get(timeout=PATIENCE_SECONDS) for _ in clients]
     for client in clients:
         client.join()
-    return sum(rates)
+    return float(sum(rates))
 
 
 def _client(make: Maker, number: int, seconds: float, start: Barrier, results: "Queue[float]") -> None:
@@ -99,10 +99,19 @@ def pgbench(script: Path, *, clients: int, seconds: float, variables: dict[str, 
 
 def psql(scripts: Sequence[str]) -> float:
     """Run each text in a psql of its own, all at once, and return the seconds until the last one ended."""
-    command = [program("psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
+    command = [
+        program("psql"),
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--set=ON_ERROR_STOP=1",
+        "--output=/dev/null",
+    ]
     began = perf_counter()
     running = [
-        subprocess.Popen([*command, os.environ["DATABASE_URL"]], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, os.environ["DATABASE_URL"]], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in scripts
     ]
     for process, script in zip(running, scripts, strict=True):

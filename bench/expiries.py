@@ -1,6 +1,7 @@
 """Lots that fall due: through the expiry job and in psql."""
 
 from datetime import timedelta
+from itertools import pairwise
 from statistics import median
 from time import perf_counter
 
@@ -16,7 +17,7 @@ LOTS_PER_ACCOUNT = 4
 
 
 def expiry(sizes: Sizes) -> list[Figure]:
-    """Expire a part of all lots per measurement: each part has accounts of its own and falls due on a day of its own."""
+    """Expire a part of all lots at a time: each part has accounts of its own and falls due on a day of its own."""
     parts = 2 * sizes.repetitions
     lots = sizes.lots // parts // LOTS_PER_ACCOUNT * LOTS_PER_ACCOUNT
     world = World.create(lots * parts // LOTS_PER_ACCOUNT)
@@ -35,7 +36,7 @@ def expiry(sizes: Sizes) -> list[Figure]:
         )
         if fallen != lots:
             raise RuntimeError(f"{fallen} lots fell due, not {lots}")
-        pauses.append(max(end - start for start, end in zip(ends, ends[1:], strict=False)))
+        pauses.append(max(end - start for start, end in pairwise(ends)))
         return lots / (perf_counter() - began)
 
     def reference() -> float:

@@ -1,4 +1,4 @@
-"""One posting at a time: through the service and in pgbench, and how much the full posting costs beside a minimal one."""
+"""One posting at a time: through the service and in pgbench, and what the whole of it costs beside the least of one."""
 
 import random
 from collections.abc import Callable
@@ -85,9 +85,7 @@ def burn(sizes: Sizes) -> list[Figure]:
     ours, reference = alternate(
         sizes.repetitions,
         partial(clients.rate, 4, sizes.seconds, partial(_burner, world)),
-        partial(
-            clients.pgbench, SQL / "burn.pgbench", clients=4, seconds=sizes.seconds, variables=_variables(world)
-        ),
+        partial(clients.pgbench, SQL / "burn.pgbench", clients=4, seconds=sizes.seconds, variables=_variables(world)),
     )
     path = "burn, 4 processes / the same function in pgbench"
     return [compare(path, ours, reference, unit="/s", floor=0.50, aim=0.65)]

@@ -1,6 +1,6 @@
 """What a measurement works on: a program applied from its file, and members made in the database."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
@@ -54,6 +54,8 @@ class World:
 
     def earning(self, member_id: int, number: int, points: int, expires_at: datetime = EXPIRES_AT) -> Posting:
         """Return what an order of one line earns; the number tells it from all others."""
+        # An order every millisecond: instants differ as those of real orders do.
+        at = NOW + timedelta(milliseconds=number % 1_000_000)
         accrual = LineAccrual(
             SourceKind.ORDER_LINE, number, self.rule_version_id, points * 100, 10_000, points, AccrualReason.EARNED
         )
@@ -62,10 +64,10 @@ class World:
             member_id=member_id,
             wallet_id=self.wallet_id,
             key=f"earn:ORDER:{number}",
-            effective_at=NOW,
+            effective_at=at,
             source_kind=SourceKind.ORDER,
             source_id=number,
-            available_at=NOW,
+            available_at=at,
             expires_at=expires_at,
             accruals=(accrual,),
         )
@@ -78,13 +80,6 @@ class World:
             postings = [self.earning(member_id, -member_id, points) for member_id in ids]
             posting.post_batch(program_id=self.program.pk, postings=postings, at=NOW)
         settle_disk()
-
-
-def later(posting: Posting, days: int) -> Posting:
-    """Return the same posting with points that live that many days longer."""
-    if posting.expires_at is None:
-        return posting
-    return replace(posting, expires_at=posting.expires_at + timedelta(days))
 
 
 def settle_disk() -> None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, TypeVar
 
 from core.money import allocate
@@ -29,6 +29,11 @@ DIGEST_BYTES = 16
 MAX_AMOUNT = 2**53 - 1
 MAX_COUNT = 2**31 - 1
 MAX_QUALITY = 2**15 - 1
+
+# Facts may be old, but not from a placeholder date. One of the future would take its member through evaluations and
+# expiries that are not due; only the storefront's clock may be ahead, or read in another zone.
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+CLOCK_AHEAD = timedelta(days=1)
 
 ID_LENGTH = 200
 CODE_LENGTH = 100
@@ -57,7 +62,7 @@ class Checked(Generic[T]):
     lines: Sequence[Line] = ()
 
 
-def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
+def check_order(order: OrderInput, currency: str, at: datetime) -> Checked[OrderInput]:
     """Check an order and fill in what it leaves to its program.
 
     Raises: BadFact.
@@ -68,7 +73,7 @@ def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
     for name in ("market", "country", "channel", "device"):
         check.text(name, getattr(order, name), NAME_LENGTH, empty=True)
     check.currency(order.currency)
-    paid_at = check.instant("paid_at", order.paid_at)
+    paid_at = check.fact_at("paid_at", order.paid_at, at)
     amount = check.program_amount(order, order.currency, currency)
     lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
     rows = _order_lines(check, order, lines, amount, currency)
@@ -99,7 +104,7 @@ def _order_lines(
     ]
 
 
-def check_refund(refund: RefundInput, currency: str) -> Checked[RefundInput]:
+def check_refund(refund: RefundInput, currency: str, at: datetime) -> Checked[RefundInput]:
     """Check a refund and fill in what it leaves to its program and to its order.
 
     Raises: BadFact.
@@ -109,7 +114,7 @@ def check_refund(refund: RefundInput, currency: str) -> Checked[RefundInput]:
     check.text("member", refund.member, ID_LENGTH, empty=True)
     check.text("order", refund.order, ID_LENGTH, empty=True)
     check.currency(refund.currency)
-    refunded_at = check.instant("refunded_at", refund.refunded_at)
+    refunded_at = check.fact_at("refunded_at", refund.refunded_at, at)
     amount = check.program_amount(refund, refund.currency, currency)
     rows = _refund_lines(check, refund, amount, currency)
     told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
@@ -156,7 +161,7 @@ def _program_amounts(
     return allocate(amount, [line.amount_minor for line in lines])
 
 
-def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
+def check_activity(activity: ActivityInput, at: datetime) -> Checked[ActivityInput]:
     """Check an activity.
 
     Raises: BadFact.
@@ -166,14 +171,14 @@ def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
     check.text("member", activity.member, ID_LENGTH)
     check.text("kind", activity.kind, NAME_LENGTH)
     check.text("source", activity.source, NAME_LENGTH, empty=True)
-    occurred_at = check.instant("occurred_at", activity.occurred_at)
+    occurred_at = check.fact_at("occurred_at", activity.occurred_at, at)
     if activity.quality is not None:
         check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
     key = (activity.member, activity.source, activity.external_id)
     return Checked(activity, check.external_id, key, _digest(activity.kind, occurred_at, activity.quality))
 
 
-def check_credit(credit: CreditInput) -> Checked[CreditInput]:
+def check_credit(credit: CreditInput, at: datetime) -> Checked[CreditInput]:
     """Check a qualifying credit, which its source and rule name.
 
     Raises: BadFact.
@@ -183,7 +188,7 @@ def check_credit(credit: CreditInput) -> Checked[CreditInput]:
     check.text("source", credit.source, ID_LENGTH)
     check.text("rule", credit.rule, CODE_LENGTH)
     check.number("credits", credit.credits, -MAX_COUNT, MAX_COUNT)
-    effective_at = check.instant("effective_at", credit.effective_at)
+    effective_at = check.fact_at("effective_at", credit.effective_at, at)
     return Checked(
         credit, check.external_id, (credit.member, credit.source, credit.rule), _digest(credit.credits, effective_at)
     )
@@ -258,6 +263,13 @@ class _Check:
         if value.utcoffset() is None:
             self.refuse(field, "has no UTC offset")
         return value.astimezone(UTC).isoformat()
+
+    def fact_at(self, field: str, value: datetime, at: datetime) -> str:
+        """Return the instant of a fact that was told at another one, in its canonical form."""
+        canonical = self.instant(field, value)
+        if not EARLIEST <= value <= at + CLOCK_AHEAD:
+            self.refuse(field, f"{canonical} lies in the future" if value > at else f"{canonical} is before {EARLIEST:%Y}")
+        return canonical
 
     def program_amount(self, told: _Amounts, told_currency: str, currency: str, line: int | None = None) -> int:
         """Return an amount in the program's currency."""

@@ -24,11 +24,11 @@ def evaluate_due(**_kwargs: Any) -> None:
 
 @shared_task(name="membership.evaluate_ladder", soft_time_limit=600, time_limit=660, **_RETRY)
 def evaluate_ladder(*, ladder_id: int, instant: str, **_kwargs: Any) -> None:
-    """Begin an evaluation, apply the late facts and hand the open chunks to the workers."""
+    """Apply the late facts, begin an evaluation and hand the open chunks to the workers."""
     at = datetime.now(UTC)
     ladder = Ladder.objects.select_related("program").get(pk=ladder_id)
-    evaluation = evaluations.begin(ladder=ladder, instant=datetime.fromisoformat(instant), at=at)
     evaluations.apply_dirty(ladder=ladder, at=at)
+    evaluation = evaluations.begin(ladder=ladder, instant=datetime.fromisoformat(instant), at=at)
     for _ in range(max(1, evaluation.chunks.filter(done_at=None).count())):
         evaluate_chunk.delay(evaluation_id=evaluation.pk)
 

@@ -128,8 +128,8 @@ class AccrualReason(models.IntegerChoices):
 class Account(models.Model):
     """A member's balances in one wallet: the row every posting locks, and the head of its hash chain.
 
-    A projection of the entries. `debt` is negative-normal (<= 0). `last_effective_at` is the latest instant
-    the account has been settled to; `next_due_at` the earliest vest or expiry among its open lots.
+    A projection of the entries. `debt` is negative-normal (<= 0). `last_effective_at` is the latest instant of
+    its transactions; `next_due_at` is never later than the earliest vest or expiry among its open lots.
     """
 
     member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.money import BPS, allocate
 from points.definitions import EarnRuleDefinition, Fixed
 from points.models import AccrualReason, SourceKind
+
+_ORDER_LINE, _ACTIVITY = SourceKind.ORDER_LINE.value, SourceKind.ACTIVITY.value
+_EARNED, _BELOW_ONE_POINT = AccrualReason.EARNED.value, AccrualReason.BELOW_ONE_POINT.value
+_BELOW_MINIMUM = AccrualReason.BELOW_MINIMUM.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +23,7 @@ class Rule:
     floors_order: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """What a rule may look at. `amount_minor` is the paid amount in the program's currency."""
 
     source_id: int
@@ -37,9 +41,8 @@ class Context:
     channel: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LineAccrual:
-    """What a rule gave a source, and why."""
+class LineAccrual(NamedTuple):
+    """What a rule gave a source, and why. Kinds and reasons are plain numbers, as the ledger stores them."""
 
     source_kind: int
     source_id: int
@@ -64,7 +67,7 @@ def evaluate_order(lines: Sequence[Line], rule: Rule, context: Context) -> list[
     points = _order_points if rule.floors_order else _line_points
     return [
         LineAccrual(
-            SourceKind.ORDER_LINE, line.source_id, rule.version_id, line.amount_minor, multiplier, earned,
+            _ORDER_LINE, line.source_id, rule.version_id, line.amount_minor, multiplier, earned,
             _reason(definition, line, earned),
         )
         for line, earned in zip(covered, points(covered, definition, multiplier), strict=True)
@@ -79,8 +82,8 @@ def evaluate_activity(source_id: int, kind: str, rule: Rule, context: Context) -
     multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
     numerator, denominator = _product(1, definition, multiplier)
     points = numerator // denominator
-    reason = AccrualReason.EARNED if points else AccrualReason.BELOW_ONE_POINT
-    return [LineAccrual(SourceKind.ACTIVITY, source_id, rule.version_id, 1, multiplier, points, reason)]
+    reason = _EARNED if points else _BELOW_ONE_POINT
+    return [LineAccrual(_ACTIVITY, source_id, rule.version_id, 1, multiplier, points, reason)]
 
 
 def _covers(definition: EarnRuleDefinition, context: Context) -> bool:
@@ -120,5 +123,5 @@ def _order_points(lines: Sequence[Line], definition: EarnRuleDefinition, multipl
 
 def _reason(definition: EarnRuleDefinition, line: Line, points: int) -> int:
     if line.amount_minor < definition.minimum:
-        return AccrualReason.BELOW_MINIMUM
-    return AccrualReason.EARNED if points else AccrualReason.BELOW_ONE_POINT
+        return _BELOW_MINIMUM
+    return _EARNED if points else _BELOW_ONE_POINT

@@ -1,18 +1,21 @@
 """Balances and statements. Reads never write: what is due by the instant asked counts as fallen."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Model, Prefetch, Q, QuerySet
 
 from points.models import (
     SEQ_BITS,
     Account,
+    Accrual,
+    AccrualReturn,
     Bucket,
     LedgerEntry,
     LedgerTransaction,
+    Lot,
+    LotAllocation,
     LotBalance,
     TransactionKind,
     Wallet,
@@ -44,10 +47,14 @@ class LedgerTotals:
 
 
 def get_balance(*, member_id: int, wallet_id: int, at: datetime) -> Balance:
-    """Return the balances at `at`, with due lots expired and due pending lots vested, whether or not a job ran."""
+    """Return the balances at `at`, with due lots expired and due pending lots vested, whether or not a job ran.
+
+    Before the account's last posting there is no way back: like a posting, an earlier `at` is judged at that one.
+    """
     account = Account.objects.filter(member_id=member_id, wallet_id=wallet_id).first()
     if account is None:
         return Balance(0, 0, 0, 0, 0, 0)
+    at = max(at, account.last_effective_at or at)
     available, pending, debt = account.available, account.pending, -account.debt
     due = open_lots(account).filter(is_pending=True, available_at__lte=at).order_by("available_at", "lot_id")
     for lot in due:
@@ -70,15 +77,16 @@ def open_lots(account: Account) -> QuerySet[LotBalance]:
 
 
 def list_statement(account: Account) -> QuerySet[LedgerTransaction]:
-    """Return the account's transactions, newest first, with their entries, accruals and returns."""
+    """Return the account's transactions, newest first, with all that was posted with them.
+
+    Every table is read by the account's range of ids: there is no index by transaction.
+    """
     first = account.pk << SEQ_BITS
-    return (
-        LedgerTransaction.objects.filter(pk__gte=first, pk__lt=first + (1 << SEQ_BITS))
-        .order_by("-pk")
-        .prefetch_related(
-            Prefetch("entries", LedgerEntry.objects.order_by("pk")), "accruals", "returns", "lots", "allocations"
-        )
-    )
+    own = Q(pk__gte=first, pk__lt=first + (1 << SEQ_BITS))
+    parts: dict[str, type[Model]] = {"entries": LedgerEntry, "accruals": Accrual, "returns": AccrualReturn, "lots": Lot,
+             "allocations": LotAllocation}  # fmt: skip
+    prefetches = [Prefetch(name, model._default_manager.filter(own).order_by("pk")) for name, model in parts.items()]
+    return LedgerTransaction.objects.filter(own).order_by("-pk").prefetch_related(*prefetches)
 
 
 def get_totals(*, wallet: Wallet, before: datetime) -> LedgerTotals:
@@ -116,12 +124,3 @@ def get_totals(*, wallet: Wallet, before: datetime) -> LedgerTotals:
         adjusted=flow(everything - {TransactionKind.EARN}, Bucket.ISSUED),
         outstanding=outstanding,
     )
-
-
-def iter_account_ids(*, program_id: int, size: int) -> Iterator[list[int]]:
-    """Yield the ids of the program's accounts, ascending, at most `size` at a time."""
-    accounts = Account.objects.filter(wallet__program_id=program_id).order_by("id")
-    last = 0
-    while ids := list(accounts.filter(id__gt=last).values_list("id", flat=True)[:size]):
-        yield ids
-        last = ids[-1]

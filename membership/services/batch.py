@@ -94,9 +94,14 @@ class Batch:
     def note(self, member_id: int | None, at: datetime) -> DaySums:
         """Take note of a new fact and return the day it adds to; a guest's day is kept nowhere."""
         self.new += 1
+        if member_id is not None:
+            self.first_fact_at[member_id] = min(at, self.first_fact_at.get(member_id, at))
+        return self.day(member_id, at)
+
+    def day(self, member_id: int | None, at: datetime) -> DaySums:
+        """Return what this call adds to the day of an instant."""
         if member_id is None:
             return DaySums()
-        self.first_fact_at[member_id] = min(at, self.first_fact_at.get(member_id, at))
         return self._days.setdefault((member_id, self.local_date(at)), DaySums())
 
     def finish(self, *, told: int) -> RecordedFacts:

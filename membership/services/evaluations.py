@@ -1,4 +1,4 @@
-"""The scheduled evaluation of every member of a ladder: begin, late facts, chunks, finish.
+"""The scheduled evaluation of every member of a ladder: late facts, begin, chunks, finish.
 
 It begins behind a barrier: every intake that read the older `Ladder.evaluated_at` has committed, so the chunks see
 its facts; every later one reads the new instant and marks its member dirty if its fact is older. Then each range of
@@ -63,9 +63,9 @@ def evaluate(
     Raises: NotScheduled; EvaluationOutOfOrder.
     Idempotency: a finished evaluation is returned as it is; an interrupted one goes on.
     """
+    apply_dirty(ladder=ladder, at=at)
     evaluation = begin(ladder=ladder, instant=instant, at=at, chunk_size=chunk_size)
     if evaluation.finished_at is None:
-        apply_dirty(ladder=ladder, at=at)
         while run_chunk(evaluation_id=evaluation.pk, at=at) or run_chunk(evaluation_id=evaluation.pk, at=at, wait=True):
             if progress:
                 chunks = EvaluationChunk.objects.filter(evaluation=evaluation)
@@ -123,26 +123,30 @@ def _first_ids(program_id: int, chunk_size: int) -> range:
 def apply_dirty(*, ladder: Ladder, at: datetime) -> int:
     """Work out again the tiers of members with late facts, from the earliest one, and return how many rows changed.
 
-    Locks: the members, ascending, in batches of a transaction each. Marks are only made under the same locks, so
-    none is deleted unseen.
+    While an evaluation is under way it does nothing: a chunk that read a member's facts and tiers before them would
+    write what it decided after them, and no mark would be left to mend it.
+    Locks: the ladder, then the members, ascending, in batches of a transaction each. Marks are only made under the
+    same locks of members, so none is deleted unseen.
     """
-    plans = load_plans(Ladder.objects.select_related("program").get(pk=ladder.pk))
     changed, last = 0, 0
     while True:
         marked = DirtyMember.objects.filter(ladder=ladder, member_id__gt=last).order_by("member_id")
         ids = list(marked.values_list("member_id", flat=True)[:BATCH_MEMBERS])
         if not ids:
             return changed
-        changed += _apply_dirty_batch(plans, ids, at=at)
+        changed += _apply_dirty_batch(ladder, ids, at=at)
         last = ids[-1]
 
 
 @transaction.atomic
-def _apply_dirty_batch(plans: LadderPlans, member_ids: list[int], *, at: datetime) -> int:
-    marks = DirtyMember.objects.filter(ladder=plans.ladder, member_id__in=locks.lock_members(member_ids))
+def _apply_dirty_batch(ladder: Ladder, member_ids: list[int], *, at: datetime) -> int:
+    ladder = core_locks.lock_row(ladder)
+    if ladder.evaluated_at != ladder.completed_at:
+        return 0
+    marks = DirtyMember.objects.filter(ladder=ladder, member_id__in=locks.lock_members(member_ids))
     since = dict(marks.values_list("member_id", "since"))
-    changed = recompute_locked(plans, since, at=at)
-    DirtyMember.objects.filter(ladder=plans.ladder, member_id__in=list(since)).delete()
+    changed = recompute_locked(load_plans(ladder), since, at=at)
+    DirtyMember.objects.filter(ladder=ladder, member_id__in=list(since)).delete()
     return changed
 
 

@@ -21,7 +21,14 @@ _ORDER_STATES = """
     SELECT o.id, o.member_id, o.paid_at, o.program_amount_minor, o.returned_at, coalesce(lines.ahead, 0),
         coalesce(lines.minor, 0)::bigint + (
             SELECT coalesce(sum(r.program_amount_minor), 0)::bigint FROM membership_refund r
-            WHERE r.order_id = o.id AND NOT EXISTS (SELECT FROM membership_refundline b WHERE b.refund_id = r.id))
+            WHERE r.order_id = o.id AND NOT EXISTS (SELECT FROM membership_refundline b WHERE b.refund_id = r.id)),
+        greatest((
+            SELECT max(r.refunded_at) FROM membership_refund r
+            WHERE r.order_id = o.id AND NOT EXISTS (SELECT FROM membership_refundline b WHERE b.refund_id = r.id)
+        ), (
+            SELECT max(r.refunded_at) FROM membership_orderline l
+            JOIN membership_refundline b ON b.order_line_id = l.id JOIN membership_refund r ON r.id = b.refund_id
+            WHERE l.order_id = o.id))
     FROM membership_order o
     LEFT JOIN (
         SELECT order_id, count(*) FILTER (WHERE returned_units < units) AS ahead,
@@ -68,7 +75,10 @@ Key = tuple[str, int | None]
 
 @dataclass(slots=True)
 class OrderState:
-    """A locked order: how many of its lines are not back by units, how much money came back without units."""
+    """A locked order: how many of its lines are not back by units, how much money came back without units.
+
+    `last_refund_at` is the latest instant of its refunds, which need not arrive in the order of their dates.
+    """
 
     id: int
     member_id: int | None
@@ -77,6 +87,7 @@ class OrderState:
     returned_at: datetime | None
     open_lines: int
     money_back_minor: int
+    last_refund_at: datetime | None
 
     @property
     def is_back(self) -> bool:
@@ -218,9 +229,11 @@ class _Returns:
             order_state.money_back_minor += refund.program_amount_minor
             touched.append(order_state)
         for order_state in touched:
+            last = max(told.refunded_at, order_state.last_refund_at or told.refunded_at)
+            order_state.last_refund_at = last
             if order_state.returned_at is None and order_state.is_back:
-                self._returned[order_state.id] = order_state.returned_at = told.refunded_at
-                day.orders_returned += 1
+                self._returned[order_state.id] = order_state.returned_at = last
+                self._batch.day(member_id, last).orders_returned += 1
         return rows
 
     def _bring_back(self, line: LineState, units: int | None, minor: int, *, fact: str, field: str) -> None:

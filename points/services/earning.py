@@ -222,8 +222,8 @@ def _lines(order_ids: Sequence[int]) -> dict[int, list[rules.Line]]:
                 " WHERE order_id = ANY(%s) ORDER BY order_id, position",
                 [list(order_ids)],
             )
-            for order_id, *line in cursor.fetchall():
-                lines[order_id].append(rules.Line(*line))
+            for order_id, line_id, amount_minor, sku, category in cursor.fetchall():
+                lines[order_id].append(rules.Line(line_id, amount_minor, sku, category))
     return lines
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import DatabaseError, connection, transaction
@@ -86,7 +87,6 @@ BULK_FROM = 100
 CALL_SIZE = 500
 
 
-@transaction.atomic
 def post(*, program_id: int, postings: Sequence[Posting], at: datetime) -> list[Posted]:
     """Post a batch atomically and answer in its order. A key seen before gives its first posting.
 
@@ -97,7 +97,13 @@ def post(*, program_id: int, postings: Sequence[Posting], at: datetime) -> list[
     Raises: InsufficientPoints; IdempotencyKeyReused; NotReversible; ClawbackRefused.
     Locks: the accounts, ascending by (member, wallet).
     """
-    return _call(program_id, postings, at) if postings else []
+    if not postings:
+        return []
+    if not connection.in_atomic_block:
+        # A single statement is a transaction of its own: no round trips to begin and commit one.
+        return _call(program_id, postings, at)
+    with transaction.atomic():
+        return _call(program_id, postings, at)
 
 
 @transaction.atomic
@@ -108,11 +114,12 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
     Raises, Locks: as `post`.
     """
     if len(postings) < BULK_FROM:
-        return len(post(program_id=program_id, postings=postings, at=at))
-    mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN}
+        return len(_call(program_id, postings, at)) if postings else 0
+    mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN or p.note}
     with connection.cursor() as cursor:
-        accounts = sorted({(p.member_id, p.wallet_id) for p in postings})
-        cursor.execute("SELECT points_lock_accounts(%s, %s)", [list(ids) for ids in zip(*accounts, strict=True)])
+        if mixed:
+            accounts = sorted({(p.member_id, p.wallet_id) for p in postings})
+            cursor.execute("SELECT points_lock_accounts(%s, %s)", [list(ids) for ids in zip(*accounts, strict=True)])
         stage = [p for p in postings if (p.member_id, p.wallet_id) not in mixed]
         _fill_stage(cursor, stage)
         cursor.execute("SELECT points_post_earnings(%s, %s)", [program_id, at])
@@ -239,22 +246,30 @@ def _fill_stage(cursor: Any, postings: Sequence[Posting]) -> None:
 
 def stage_texts(postings: Sequence[Posting]) -> tuple[str, str]:
     """Return the rows of posting_stage and accrual_stage in COPY's text format."""
-    rows, accruals = io.StringIO(), io.StringIO()
+    rows, accruals = [], []
     for n, posting in enumerate(postings):
-        rows.write("\t".join(map(str, (n, *_stage_values(posting)))) + "\n")
-        for position, accrual in enumerate(posting.accruals):
-            accruals.write("\t".join(map(str, (n, position, *_accrual_values(accrual)))) + "\n")
-    return rows.getvalue(), accruals.getvalue()
+        rows.append(_stage_row(n, posting))
+        for position, a in enumerate(posting.accruals):
+            accruals.append(
+                f"{n}\t{position}\t{int(a.source_kind)}\t{a.source_id}\t{a.rule_version_id}\t{a.basis}"
+                f"\t{a.multiplier_bps}\t{a.points}\t{int(a.reason)}\n"
+            )
+    return "".join(rows), "".join(accruals)
 
 
-def _stage_values(posting: Posting) -> tuple[object, ...]:
+def _stage_row(n: int, p: Posting) -> str:
+    points = sum([accrual.points for accrual in p.accruals])
     return (
-        posting.member_id, posting.wallet_id, int(posting.source_kind), posting.source_id,
-        posting.effective_at.isoformat(), (posting.available_at or posting.effective_at).isoformat(),
-        posting.expires_at.isoformat() if posting.expires_at else "\\N",
-        sum(accrual.points for accrual in posting.accruals), len(posting.accruals),
-        "\\\\x" + _digest(posting.key).hex(), "\\\\x" + request_digest(posting).hex(),
-    )  # fmt: skip
+        f"{n}\t{p.member_id}\t{p.wallet_id}\t{int(p.source_kind)}\t{p.source_id}\t{_text(p.effective_at)}"
+        f"\t{_text(p.available_at or p.effective_at)}\t{_text(p.expires_at)}"
+        f"\t{points}\t{len(p.accruals)}\t\\\\x{_digest(p.key).hex()}\t\\\\x{request_digest(p).hex()}\n"
+    )
+
+
+# A batch has many more postings than instants. Any text of an instant serves to copy it.
+@lru_cache(maxsize=10_000)
+def _text(at: datetime | None) -> str:
+    return "\\N" if at is None else at.isoformat()
 
 
 def _translate(error: DatabaseError) -> Exception:

@@ -18,7 +18,7 @@ BEGIN
 END $$;
 
 -- Post every earning in `posting_stage` whose account needs nothing else, and remove it from the stage; what remains
--- there (debt to repay, lots falling due between the postings, keys seen before) is for points_post.
+-- there (debt to repay, lots falling due between the postings, keys seen before or twice) is for points_post.
 -- posting_stage: n, member_id, wallet_id, source_kind, source_id, effective_at, available_at, expires_at, points,
 --   accruals, key_digest, request_digest. accrual_stage: n, position (from 0), and the accrual's own columns.
 -- Returns how many it posted. Locks: accounts in order of (member, wallet).
@@ -39,12 +39,13 @@ BEGIN
             min(expires_at) AS first_expiry_at,
             -- A scalar subquery, because the planner turns EXISTS into a join over the whole ledger.
             max((SELECT t.id FROM points_ledgertransaction t WHERE t.member_id = p.member_id
-                AND t.wallet_id = p.wallet_id AND t.key_digest = p.key_digest)) AS seen_id
+                AND t.wallet_id = p.wallet_id AND t.key_digest = p.key_digest)) AS seen_id,
+            count(*) > count(DISTINCT key_digest) AS repeats_itself
         FROM posting_stage p GROUP BY 1, 2
     ) s USING (member_id, wallet_id)
     WHERE a.debt = 0
         AND least(a.next_due_at, s.first_vest_at, s.first_expiry_at, 'infinity') > greatest(s.last_at, a.last_effective_at)
-        AND s.seen_id IS NULL;
+        AND s.seen_id IS NULL AND NOT s.repeats_itself;
     ANALYZE account_stage;
 
     -- Number the rows as points_post does: transaction, lot, entry, then the accruals.
@@ -125,7 +126,7 @@ BEGIN
 END $$;
 
 -- Settle the given accounts to an instant. An account on which only expiries of available lots are due goes through
--- set-based statements, any other through points_settle. Returns how many lots fell due.
+-- set-based statements, any other through points_settle. Returns how many vests and expiries it posted.
 -- Locks: the accounts, by (member, wallet).
 CREATE FUNCTION points_settle_accounts(p_account_ids bigint[], p_at timestamptz, p_recorded_at timestamptz)
 RETURNS int LANGUAGE plpgsql AS $$
@@ -133,9 +134,12 @@ DECLARE
     a record;
     c points_cursor;
     fallen int;
+    settled_seq int;
 BEGIN
-    PERFORM FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= p_at
-    ORDER BY member_id, wallet_id FOR NO KEY UPDATE;
+    -- From here on only what is locked: an account that another transaction makes due meanwhile is for the next call.
+    p_account_ids := ARRAY(
+        SELECT id FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= greatest(p_at, last_effective_at)
+        ORDER BY member_id, wallet_id FOR NO KEY UPDATE);
 
     CREATE TEMP TABLE IF NOT EXISTS expiry_stage (
         id bigint, account_id bigint, member_id bigint, wallet_id bigint, lot_id bigint, points bigint, due_at timestamptz,
@@ -151,8 +155,9 @@ BEGIN
             bool_or(b.is_pending) OVER (PARTITION BY acc.id) AS vests_first
         FROM points_account acc
         JOIN points_lotbalance b ON b.lot_id BETWEEN acc.id << 24 AND acc.id << 24 | x'ffffff'::int
-        WHERE acc.id = ANY (p_account_ids) AND acc.next_due_at <= p_at
-            AND (b.expires_at <= p_at OR b.is_pending AND b.available_at <= p_at)
+        WHERE acc.id = ANY (p_account_ids)
+            AND least(b.expires_at, CASE WHEN b.is_pending THEN b.available_at END)
+                <= greatest(p_at, acc.last_effective_at)
     ) x
     WHERE NOT x.vests_first
     WINDOW running AS (PARTITION BY x.account_id ORDER BY x.expires_at, x.lot_id);
@@ -187,14 +192,16 @@ BEGIN
     WHERE acc.id = t.account_id;
 
     FOR a IN
-        SELECT member_id, wallet_id FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= p_at
+        SELECT member_id, wallet_id FROM points_account
+        WHERE id = ANY (p_account_ids) AND next_due_at <= greatest(p_at, last_effective_at)
         ORDER BY 1, 2
     LOOP
         c := points_open_account(a.member_id, a.wallet_id, p_recorded_at);
-        fallen := fallen - c.seq;
+        settled_seq := c.seq;
         c := points_settle(c, p_at);
         PERFORM points_close_account(c);
-        fallen := fallen + c.seq;
+        fallen := fallen + (SELECT count(*) FROM points_ledgertransaction
+            WHERE id > c.account_id << 24 | settled_seq AND id <= c.account_id << 24 | c.seq);
     END LOOP;
     RETURN fallen;
 END $$;

@@ -17,6 +17,11 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The chain covers bytes of fixed width: no byte may move from one digest to the next.
+ALTER TABLE points_ledgertransaction ADD CONSTRAINT ledgertransaction_widths CHECK (
+    octet_length(key_digest) = 16 AND octet_length(request_digest) = 16 AND octet_length(note_digest) = 32
+    AND octet_length(hash) = 32);
+
 -- Balance rows are rewritten in place: room on the page keeps the updates off the indexes.
 ALTER TABLE points_account SET (fillfactor = 70);
 ALTER TABLE points_lotbalance SET (fillfactor = 80);

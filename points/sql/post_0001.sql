@@ -50,7 +50,7 @@ BEGIN
     c.content := points_bytes(t);
 END $$;
 
--- Close the transaction: chain its content and write its row (the foreign keys to it are checked at commit).
+-- Close the transaction: chain its content and write its row, after all the rows that it covers.
 CREATE FUNCTION points_finish(INOUT c points_cursor) LANGUAGE plpgsql AS $$
 DECLARE
     t points_ledgertransaction := c.txn;

@@ -1,8 +1,5 @@
 """Replay a data set of orders and refunds through the services, from files to report."""
 
-import resource
-import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +40,6 @@ def replay(
     anything is written.
     Raises: UnreadableFile; BadRows; ProgramFileError; BadFact, FactConflict if the program holds other facts.
     """
-    started = time.monotonic()
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")  # a whole data set is checked by one statement
     staging.drop()
@@ -61,12 +57,7 @@ def replay(
     progress("verifying the ledger", 0, 0)
     found = report.build(program, as_of)
     staging.drop()
-    return found | {
-        "program": program.code,
-        "rejected": len(staged.rejected),
-        "seconds": round(time.monotonic() - started, 2),
-        "peak_rss_mb": round(_peak_rss_bytes() / 2**20, 1),
-    }
+    return found | {"program": program.code, "rejected": len(staged.rejected)}
 
 
 def _refresh_facts(program: Program, last: datetime | None, at: datetime, progress: Progress) -> None:
@@ -78,8 +69,3 @@ def _refresh_facts(program: Program, last: datetime | None, at: datetime, progre
         raise DeliveryFailed(f"{failed} event(s) could not be delivered; see the outbox receipts")
     if last is not None and Order.objects.filter(program=program).exists():
         refresh(program=program, through=last)
-
-
-def _peak_rss_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

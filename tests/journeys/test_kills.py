@@ -52,12 +52,10 @@ def kill_backend(world: Undisturbed, code: str, fraction: float) -> bool:
     with world.cluster.replaying(code) as run:
         if run.wait(fraction * world.seconds):
             return False
-        killed = world.cluster.kill_backend()
-        said = run.finish()
-        assert killed
-        if run.process.returncode == 0:
+        if not world.cluster.kill_backend():
             return False
-        assert run.process.returncode == 1
+        said = run.finish()
+        assert run.process.returncode == 1, said
         assert f"Replay with --into {code} to go on." in said.splitlines()[-1], said
         return True
 

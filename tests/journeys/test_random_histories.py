@@ -6,7 +6,7 @@ Retention is compared with the calculation from files, for facts told one by one
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 
 from analytics.selectors import get_report
 from analytics.services import months
-from core.calendar import day_start
 from core.models import Program
 from core.services import outbox
 from core.versions import publish
 from membership.fact_inputs import MemberInput
-from membership.models import Ladder, Member, Tier, TierPeriod
+from membership.models import Ladder, Tier, TierPeriod
 from membership.services.members import enroll_members
 from membership.services.tiers import apply_dirty, due_evaluations, evaluate
 from points.models import Account, Bucket, EarnRule, Wallet

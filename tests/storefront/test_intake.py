@@ -22,7 +22,7 @@ from membership.fact_inputs import (
     RefundInput,
     RefundLineInput,
 )
-from membership.models import Activity, Member, Order, Refund, TierPeriod
+from membership.models import Activity, Member, MemberDay, Order, Refund, TierPeriod
 from membership.services.members import enroll_members
 from points.models import Accrual, AccrualReason, LedgerEntry, LedgerTransaction, SourceKind, TransactionKind, Wallet
 from points.selectors import Balance, get_balance
@@ -401,3 +401,15 @@ def test_a_wallet_that_refuses_leaves_no_trace_of_the_refund(new_program: NewPro
     with pytest.raises(ClawbackRefused):
         tell(program, refund("r1", ("o1.1", 2, 1_000)))
     assert content() == before
+
+
+@pytest.mark.parametrize("days", [(3, 5), (5, 3)], ids=["in order", "the later one first"])
+def test_an_order_is_back_when_its_last_unit_is_in_whatever_order_that_is_told(
+    program: Program, days: tuple[int, int]
+) -> None:
+    tell(program, order("o1", (2, 1_000)))
+    for day in days:
+        tell(program, refund(f"r{day}", ("o1.1", 1, 500), at=START + day * DAY))
+    assert Order.objects.get(external_id="o1").returned_at == START + 5 * DAY
+    returned = MemberDay.objects.filter(orders_returned__gt=0).values_list("day", "orders_returned")
+    assert list(returned) == [((START + 5 * DAY).date(), 1)]

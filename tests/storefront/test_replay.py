@@ -269,9 +269,9 @@ def test_other_mistakes_are_told_in_one_sentence(sound: Path, tmp_path: Path) ->
     assert "has no zone" in refusal(sound, "--as-of", "2020-01-01T00:00:00Z", "2020-01-01T00:00:00")
     assert "must be lower-case" in refusal(sound, "--into", "No Code")
     target = tmp_path / "no" / "report.json"
-    with pytest.raises(CommandError, match="report.json cannot be written: No such file or directory"):
+    with pytest.raises(CommandError, match=r"report\.json cannot be written: No such file or directory"):
         call_command("replay", str(sound), "--program", str(USD), "--json", str(target))
-    with pytest.raises(CommandError, match="program.yaml"):
+    with pytest.raises(CommandError, match=r"program\.yaml"):
         call_command("replay", str(sound), "--program", str(tmp_path / "program.yaml"))
     assert not Program.objects.exists()
 

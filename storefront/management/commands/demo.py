@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from core.schema import require_schema
-from storefront.replay.console import Console
+from storefront.management.console import Console
 from storefront.replay.report import iter_lines
 from storefront.replay.run import replay
 from storefront.services import program_file
@@ -34,6 +34,7 @@ class Command(BaseCommand):
                 at=datetime.now(UTC),
                 progress=console,
             )
+            found |= console.usage()
         finally:
             console.close()
         self.stdout.write("\n".join(iter_lines(found)))

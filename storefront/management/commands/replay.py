@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError, connection
 
 from core.schema import require_schema
 from core.sections import ProgramFileError
 from core.versions import VersionOverlap
 from membership.services.facts import BadFact, FactConflict
-from storefront.replay.console import Console
+from storefront.management.console import Console
 from storefront.replay.files import UnreadableFile, instant
 from storefront.replay.report import iter_lines
 from storefront.replay.run import BadRows, DeliveryFailed, replay
@@ -40,12 +40,13 @@ def as_of(text: str) -> tuple[str, datetime]:
 def _one_sentence(code: str = "") -> Iterator[None]:
     """Turn what a user can mend into the command's refusal."""
     try:
-        yield
+        with connection.wrap_database_errors:  # COPY goes past Django, which would do this
+            yield
     except BadRows as error:
         raise CommandError(_describe(error)) from error
     except OSError as error:
         raise CommandError(f"{error.filename} cannot be written: {error.strerror}") from error
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         reason = str(error).partition("\n")[0]
         raise CommandError(f"The database failed: {reason}. Replay with --into {code} to go on.") from error
     except (UnreadableFile, ProgramFileError, VersionOverlap, BadFact, FactConflict, DeliveryFailed) as error:
@@ -86,6 +87,7 @@ class Command(BaseCommand):
                 at=at,
                 progress=console,
             )
+            found |= console.usage()
         if found["rejected"]:
             self.stderr.write(f"{found['rejected']} malformed row(s) were left out, see {options['rejects']}")
         self._write(found, target)

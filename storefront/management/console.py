@@ -1,5 +1,8 @@
-"""Progress for people: a bar on a terminal, a line per stage elsewhere."""
+"""Progress for people: a bar on a terminal, a line per stage elsewhere, and what the command used."""
 
+import resource
+import sys
+import time
 from typing import TextIO
 
 BAR_WIDTH = 30
@@ -11,6 +14,16 @@ class Console:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._stage = ""
+        self._started = time.monotonic()
+
+    def usage(self) -> dict[str, float]:
+        """Return the seconds since this was made and the peak memory of the process in MiB."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak_bytes = peak if sys.platform == "darwin" else peak * 1024
+        return {
+            "seconds": round(time.monotonic() - self._started, 2),
+            "peak_rss_mb": round(peak_bytes / 2**20, 1),
+        }
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show the progress of a stage."""

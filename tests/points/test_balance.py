@@ -1,0 +1,62 @@
+"""A balance that is read equals the balance that settling would post."""
+
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core.models import Program
+from points.models import Account, TransactionKind, Wallet
+from points.selectors import get_balance
+from points.services.posting import Posting, post, settle
+from tests.points.ledgers import DAY, START, clawback, decision, earning
+
+days = st.integers(0, 30)
+earns = st.tuples(days, st.integers(0, 30), st.sampled_from([0, 0, 3, 8]), st.sampled_from([None, 8, 12]))
+refunds = st.tuples(days, st.integers(0, 5), st.booleans())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    earned=st.lists(earns, min_size=1, max_size=6), spent=st.one_of(st.none(), days),
+    refunded=st.lists(refunds, max_size=4), asked=st.integers(0, 45),
+)  # fmt: skip
+def test_a_balance_is_what_settling_to_its_instant_posts(
+    program: Program,
+    wallet: Wallet,
+    new_member: Callable[[], int],
+    earned: list[tuple[int, int, int, int | None]],
+    spent: int | None,
+    refunded: list[tuple[int, int, bool]],
+    asked: int,
+) -> None:
+    member = new_member()
+
+    def do(posting: Posting) -> None:
+        post(program_id=program.pk, postings=[posting], at=START)
+
+    for n, (day, points, pending, expiry) in enumerate(earned):
+        at = START + day * DAY
+        expires = at + expiry * DAY if expiry else None
+        source = member * 100 + n
+        do(earning(member, wallet.pk, source, [points], at, available_at=at + pending * DAY, expires_at=expires))
+    if spent is not None:
+        at = START + spent * DAY
+        available = get_balance(member_id=member, wallet_id=wallet.pk, at=at).available
+        if available:
+            do(decision(TransactionKind.BURN, member, wallet.pk, "all", available, at))
+    for n, (day, which, is_whole) in enumerate(refunded):
+        line = (member * 100 + which % len(earned)) * 10
+        do(clawback(member, wallet.pk, member * 100 + n, [(line, 1 + is_whole, 2)], START + day * DAY))
+
+    at = START + asked * DAY
+    read = get_balance(member_id=member, wallet_id=wallet.pk, at=at)
+    account = Account.objects.get(member_id=member)
+    settle(account_ids=[account.pk], through=at, at=START)
+    account.refresh_from_db()
+    assert (read.available, read.pending, read.held, read.debt) == (
+        account.available,
+        account.pending,
+        account.held,
+        -account.debt,
+    )
