@@ -145,7 +145,7 @@ class Climb:
             cursor.execute("SET session_replication_role = origin")
         Evaluation.objects.filter(ladder=self.ladder_id, at=SECOND).delete()
         Ladder.objects.filter(pk=self.ladder_id).update(evaluated_at=FIRST, completed_at=FIRST)
-        settle_disk()
+        settle_disk("membership_tierperiod")
 
 
 def evaluation(sizes: Sizes) -> list[Figure]:

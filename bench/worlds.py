@@ -82,8 +82,8 @@ class World:
         settle_disk()
 
 
-def settle_disk() -> None:
+def settle_disk(table: str = "") -> None:
     """Let what was loaded be neither written nor vacuumed while something is measured."""
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM ANALYZE")
+        cursor.execute(f"VACUUM ANALYZE {table}")
         cursor.execute("CHECKPOINT")

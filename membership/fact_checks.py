@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Generic, NoReturn, TypeVar
 
 from core.money import allocate
@@ -30,10 +30,9 @@ MAX_AMOUNT = 2**53 - 1
 MAX_COUNT = 2**31 - 1
 MAX_QUALITY = 2**15 - 1
 
-# Facts may be old, but not from a placeholder date. One of the future would take its member through evaluations and
-# expiries that are not due; only the storefront's clock may be ahead, or read in another zone.
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-CLOCK_AHEAD = timedelta(days=1)
+# Years in which something may have happened. What lies outside is a placeholder such as 9999-12-31, and would take its
+# member through every evaluation until then.
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 ID_LENGTH = 200
 CODE_LENGTH = 100
@@ -62,7 +61,7 @@ class Checked(Generic[T]):
     lines: Sequence[Line] = ()
 
 
-def check_order(order: OrderInput, currency: str, at: datetime) -> Checked[OrderInput]:
+def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
     """Check an order and fill in what it leaves to its program.
 
     Raises: BadFact.
@@ -73,7 +72,7 @@ def check_order(order: OrderInput, currency: str, at: datetime) -> Checked[Order
     for name in ("market", "country", "channel", "device"):
         check.text(name, getattr(order, name), NAME_LENGTH, empty=True)
     check.currency(order.currency)
-    paid_at = check.fact_at("paid_at", order.paid_at, at)
+    paid_at = check.instant("paid_at", order.paid_at)
     amount = check.program_amount(order, order.currency, currency)
     lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
     rows = _order_lines(check, order, lines, amount, currency)
@@ -104,7 +103,7 @@ def _order_lines(
     ]
 
 
-def check_refund(refund: RefundInput, currency: str, at: datetime) -> Checked[RefundInput]:
+def check_refund(refund: RefundInput, currency: str) -> Checked[RefundInput]:
     """Check a refund and fill in what it leaves to its program and to its order.
 
     Raises: BadFact.
@@ -114,7 +113,7 @@ def check_refund(refund: RefundInput, currency: str, at: datetime) -> Checked[Re
     check.text("member", refund.member, ID_LENGTH, empty=True)
     check.text("order", refund.order, ID_LENGTH, empty=True)
     check.currency(refund.currency)
-    refunded_at = check.fact_at("refunded_at", refund.refunded_at, at)
+    refunded_at = check.instant("refunded_at", refund.refunded_at)
     amount = check.program_amount(refund, refund.currency, currency)
     rows = _refund_lines(check, refund, amount, currency)
     told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
@@ -161,7 +160,7 @@ def _program_amounts(
     return allocate(amount, [line.amount_minor for line in lines])
 
 
-def check_activity(activity: ActivityInput, at: datetime) -> Checked[ActivityInput]:
+def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
     """Check an activity.
 
     Raises: BadFact.
@@ -171,14 +170,14 @@ def check_activity(activity: ActivityInput, at: datetime) -> Checked[ActivityInp
     check.text("member", activity.member, ID_LENGTH)
     check.text("kind", activity.kind, NAME_LENGTH)
     check.text("source", activity.source, NAME_LENGTH, empty=True)
-    occurred_at = check.fact_at("occurred_at", activity.occurred_at, at)
+    occurred_at = check.instant("occurred_at", activity.occurred_at)
     if activity.quality is not None:
         check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
     key = (activity.member, activity.source, activity.external_id)
     return Checked(activity, check.external_id, key, _digest(activity.kind, occurred_at, activity.quality))
 
 
-def check_credit(credit: CreditInput, at: datetime) -> Checked[CreditInput]:
+def check_credit(credit: CreditInput) -> Checked[CreditInput]:
     """Check a qualifying credit, which its source and rule name.
 
     Raises: BadFact.
@@ -188,7 +187,7 @@ def check_credit(credit: CreditInput, at: datetime) -> Checked[CreditInput]:
     check.text("source", credit.source, ID_LENGTH)
     check.text("rule", credit.rule, CODE_LENGTH)
     check.number("credits", credit.credits, -MAX_COUNT, MAX_COUNT)
-    effective_at = check.fact_at("effective_at", credit.effective_at, at)
+    effective_at = check.instant("effective_at", credit.effective_at)
     return Checked(
         credit, check.external_id, (credit.member, credit.source, credit.rule), _digest(credit.credits, effective_at)
     )
@@ -262,14 +261,9 @@ class _Check:
         """Return the instant in its canonical form."""
         if value.utcoffset() is None:
             self.refuse(field, "has no UTC offset")
+        if not EARLIEST <= value < LATEST:
+            self.refuse(field, f"is not between {EARLIEST:%Y} and {LATEST:%Y}")
         return value.astimezone(UTC).isoformat()
-
-    def fact_at(self, field: str, value: datetime, at: datetime) -> str:
-        """Return the instant of a fact that was told at another one, in its canonical form."""
-        canonical = self.instant(field, value)
-        if not EARLIEST <= value <= at + CLOCK_AHEAD:
-            self.refuse(field, f"{canonical} lies in the future" if value > at else f"{canonical} is before {EARLIEST:%Y}")
-        return canonical
 
     def program_amount(self, told: _Amounts, told_currency: str, currency: str, line: int | None = None) -> int:
         """Return an amount in the program's currency."""

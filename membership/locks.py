@@ -8,7 +8,7 @@ order's lock covers its lines: nobody else changes what came back of them.
 Tiers come after the facts: the member rows, ascending, then tier periods in ascending (member, valid_from). So of
 two intakes of one member the second sees the facts and the tiers of the first. An evaluation begins with the ladder's
 row and then the whole table of days, in a transaction of its own; a chunk takes its own row and inserts periods in
-ascending member.
+ascending member. A program file that adds a ladder takes the whole table of members, after the rows of core.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,6 +34,12 @@ def lock_member_days() -> None:
     """Wait until every intake that has written a day is over, and hold back new ones until the transaction ends."""
     with connection.cursor() as cursor:
         cursor.execute("LOCK TABLE membership_memberday IN SHARE MODE")
+
+
+def lock_enrollment() -> None:
+    """Wait until every enrollment under way is over, and hold back new ones until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE membership_member IN SHARE MODE")
 
 
 def lock_open_chunk(evaluation_id: int, *, wait: bool) -> EvaluationChunk | None:

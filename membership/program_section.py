@@ -7,6 +7,7 @@ from pydantic import StringConstraints
 from core.sections import Coded, Journal, Reader, apply_fields, apply_version
 from membership.definitions import LadderDefinition
 from membership.models import Ladder, Tier
+from membership.services.members import enroll_on_ladder
 
 
 class LadderEntry(LadderDefinition, Coded):
@@ -44,6 +45,8 @@ def apply_ladders(journal: Journal, entries: list[LadderEntry]) -> None:
         apply_fields(journal, target, ladder, {"name": entry.name}, is_new=is_new)
         _apply_tiers(journal, ladder, entry, f"ladders[{index}].tiers")
         apply_version(journal, target, ladder, entry, LadderDefinition)
+        if is_new:
+            enroll_on_ladder(ladder=ladder, at=journal.at)
 
 
 def _apply_tiers(journal: Journal, ladder: Ladder, entry: LadderEntry, path: str) -> None:

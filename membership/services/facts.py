@@ -56,9 +56,9 @@ def record_facts(
     Locks: see membership.locks.
     """
     currency = program.currency
-    new_orders = take_once("order", (check_order(order, currency, at) for order in orders))
-    new_refunds = take_once("refund", (check_refund(refund, currency, at) for refund in refunds))
-    new_activities = take_once("activity", (check_activity(activity, at) for activity in activities))
+    new_orders = take_once("order", (check_order(order, currency) for order in orders))
+    new_refunds = take_once("refund", (check_refund(refund, currency) for refund in refunds))
+    new_activities = take_once("activity", map(check_activity, activities))
     facts: tuple[OrderInput | RefundInput | ActivityInput, ...] = (*orders, *refunds, *activities)
     if not facts:
         return RecordedFacts()
@@ -84,7 +84,7 @@ def record_credits(
     Raises: BadFact; FactConflict for a known (member, source, rule) with another number or instant.
     Locks: see membership.locks.
     """
-    new_credits = take_once("credit", (check_credit(credit, at) for credit in credits))
+    new_credits = take_once("credit", map(check_credit, credits))
     if not new_credits:
         return RecordedFacts()
     batch = open_batch(program=program, members=(credit.member for credit in credits), at=at)

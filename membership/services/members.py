@@ -12,10 +12,11 @@ from core.models import Program
 from core.versions import in_force
 from membership.fact_checks import check_member
 from membership.fact_inputs import BadFact, MemberInput
+from membership.locks import lock_enrollment
 from membership.models import Ladder, Member, MemberKind, TierCause
 from membership.services.batch import columns, copy_rows
 
-__all__ = ["BadFact", "EnrolledMembers", "MemberInput", "enroll_members"]
+__all__ = ["BadFact", "EnrolledMembers", "MemberInput", "enroll_members", "enroll_on_ladder"]
 
 _INSERT_MEMBERS = """
     INSERT INTO membership_member
@@ -25,6 +26,12 @@ _INSERT_MEMBERS = """
     ) AS told
     ON CONFLICT (program_id, external_id) DO NOTHING
     RETURNING external_id, id"""
+
+_BEGIN_LADDER = """
+    INSERT INTO membership_tierperiod
+        (member_id, ladder_id, tier_id, version_id, valid_from, recorded_at, cause, evidence)
+    SELECT id, %s, %s, %s, joined_at, %s, %s, '{}' FROM membership_member WHERE program_id = %s ORDER BY id
+    ON CONFLICT (member_id, ladder_id, valid_from) WHERE superseded_at IS NULL DO NOTHING"""
 
 _PERIOD_COLUMNS = ("member_id", "ladder_id", "tier_id", "version_id", "valid_from", "recorded_at", "cause", "evidence")
 
@@ -80,3 +87,19 @@ def _begin_periods(program: Program, joined: dict[int, datetime], at: datetime) 
                 rows.append((member_id, ladder.pk, lowest, version.pk, joined_at, at, enrolled, "{}"))
     if rows:
         copy_rows("membership_tierperiod", _PERIOD_COLUMNS, rows, texts=("cause",))
+
+
+@transaction.atomic
+def enroll_on_ladder(*, ladder: Ladder, at: datetime) -> None:
+    """Give everyone enrolled the lowest tier of a ladder that is new to the program, since they joined.
+
+    Idempotency: who has it already keeps it.
+    Locks: the table of members: it waits for the enrollments under way, and later ones see the ladder.
+    """
+    version = in_force(ladder.versions.all(), at)
+    if version is None:
+        return
+    lowest = ladder.tiers.get(code=version.definition["tiers"][0]["code"])
+    lock_enrollment()
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGIN_LADDER, [ladder.pk, lowest.pk, version.pk, at, TierCause.ENROLLED, ladder.program_id])

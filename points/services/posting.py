@@ -120,13 +120,14 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
         if mixed:
             accounts = sorted({(p.member_id, p.wallet_id) for p in postings})
             cursor.execute("SELECT points_lock_accounts(%s, %s)", [list(ids) for ids in zip(*accounts, strict=True)])
-        stage = [p for p in postings if (p.member_id, p.wallet_id) not in mixed]
+        stage = [p for p in postings if (p.member_id, p.wallet_id) not in mixed] if mixed else postings
         _fill_stage(cursor, stage)
         cursor.execute("SELECT points_post_earnings(%s, %s)", [program_id, at])
         cursor.execute("SELECT n FROM posting_stage")
         left = {(stage[n].member_id, stage[n].wallet_id) for (n,) in cursor.fetchall()}
         cursor.execute("DROP TABLE posting_stage, accrual_stage")
-    rest = [p for p in postings if (key := (p.member_id, p.wallet_id)) in mixed or key in left]
+    one_by_one = mixed | left
+    rest = [p for p in postings if (p.member_id, p.wallet_id) in one_by_one] if one_by_one else []
     rest.sort(key=lambda p: (p.member_id, p.wallet_id))
     for start in range(0, len(rest), CALL_SIZE):
         _call(program_id, rest[start : start + CALL_SIZE], at)

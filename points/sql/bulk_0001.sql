@@ -138,7 +138,7 @@ DECLARE
 BEGIN
     -- From here on only what is locked: an account that another transaction makes due meanwhile is for the next call.
     p_account_ids := ARRAY(
-        SELECT id FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= greatest(p_at, last_effective_at)
+        SELECT id FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= p_at
         ORDER BY member_id, wallet_id FOR NO KEY UPDATE);
 
     CREATE TEMP TABLE IF NOT EXISTS expiry_stage (
@@ -156,8 +156,7 @@ BEGIN
         FROM points_account acc
         JOIN points_lotbalance b ON b.lot_id BETWEEN acc.id << 24 AND acc.id << 24 | x'ffffff'::int
         WHERE acc.id = ANY (p_account_ids)
-            AND least(b.expires_at, CASE WHEN b.is_pending THEN b.available_at END)
-                <= greatest(p_at, acc.last_effective_at)
+            AND (b.expires_at <= p_at OR b.is_pending AND b.available_at <= p_at)
     ) x
     WHERE NOT x.vests_first
     WINDOW running AS (PARTITION BY x.account_id ORDER BY x.expires_at, x.lot_id);
@@ -192,8 +191,7 @@ BEGIN
     WHERE acc.id = t.account_id;
 
     FOR a IN
-        SELECT member_id, wallet_id FROM points_account
-        WHERE id = ANY (p_account_ids) AND next_due_at <= greatest(p_at, last_effective_at)
+        SELECT member_id, wallet_id FROM points_account WHERE id = ANY (p_account_ids) AND next_due_at <= p_at
         ORDER BY 1, 2
     LOOP
         c := points_open_account(a.member_id, a.wallet_id, p_recorded_at);

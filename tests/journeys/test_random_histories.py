@@ -26,11 +26,11 @@ from membership.models import Ladder, Tier, TierPeriod
 from membership.services.members import enroll_members
 from membership.services.tiers import apply_dirty, due_evaluations, evaluate
 from points.models import Account, Bucket, EarnRule, Wallet
+from points.selectors import get_totals
 from points.services import operations
 from points.services.expiry import settle_due
 from points.services.posting import InsufficientPoints
 from points.services.verify import verify
-from storefront.replay.report import _points
 from storefront.replay.run import replay
 from storefront.services import intake, program_file
 from tests.journeys.histories import (
@@ -335,9 +335,10 @@ def report(program: Program, history: History, as_of: Sequence[datetime]) -> dic
     settle_due(program=program, through=max(as_of), at=NOW)
     outbox.drain(at=NOW)
     months.refresh(program=program, through=max(one.at for one in history.events))
-    found = get_report(program_id=program.pk)
-    wallet = Wallet.objects.get(program=program)
-    return found | {"points": {instant.isoformat(): _points(wallet, instant) for instant in as_of}}
+    wallet, names = Wallet.objects.get(program=program), ("earned", "clawed_back", "expired", "outstanding")
+    totals = {instant: get_totals(wallet=wallet, before=instant) for instant in as_of}
+    points = {at.isoformat(): {name: getattr(found, name) for name in names} for at, found in totals.items()}
+    return get_report(program_id=program.pk) | {"points": points}
 
 
 def check_reports(history: History, random: Random, folder: Path) -> None:

@@ -139,3 +139,31 @@ def test_a_chunk_is_locked_by_its_row_and_without_waiting() -> None:
         evaluations.run_chunk(evaluation_id=begun.pk, at=world.now())
     texts = [query["sql"] for query in queries if '"membership_evaluationchunk"' in query["sql"]]
     assert texts[0].endswith("FOR NO KEY UPDATE SKIP LOCKED")
+
+
+def test_late_facts_are_not_applied_beside_a_chunk(world: World) -> None:
+    """A chunk whose statement began before the late fact writes what it decided without it."""
+    first = world.ids["m"]
+    world.order("2026-02-10", 10_000)
+    world.join("late")
+    world.order("2026-01-10", 10_000, "late")
+    world.evaluate("2026-02-01")
+    world.refund("2026-02-05", 1, "late")  # below the cut: the chunk takes the tier away
+    begun = evaluations.begin(ladder=world.ladder, instant=utc(EVALUATED_AT), at=world.now())
+
+    def tell_late() -> None:
+        world.order("2026-02-20", 10_000, "late")  # the tier is kept
+        evaluations.apply_dirty(ladder=world.ladder, at=world.now())
+
+    with another_connection() as teller:
+
+        def hold() -> None:
+            enrolled = TierPeriod.objects.get(member_id=first)
+            enrolled.pk, enrolled.valid_from, enrolled.cause = None, utc(EVALUATED_AT), "upgraded"
+            enrolled.save()  # the chunk's statement waits here, with its view of all facts taken
+            chunk_waits.wait(PATIENCE_SECONDS)
+
+        chunk_waits = Event()
+        assert overlap(hold, lambda: evaluations.run_chunk(evaluation_id=begun.pk, at=world.now()))
+        teller.submit(tell_late).result()
+    assert DirtyMember.objects.count() == 1

@@ -52,7 +52,8 @@ def test_a_balance_is_what_settling_to_its_instant_posts(
     at = START + asked * DAY
     read = get_balance(member_id=member, wallet_id=wallet.pk, at=at)
     account = Account.objects.get(member_id=member)
-    settle(account_ids=[account.pk], through=at, at=START)
+    # Like a posting, a read is judged no earlier than the account's last posting.
+    settle(account_ids=[account.pk], through=max(at, account.last_effective_at or at), at=START)
     account.refresh_from_db()
     assert (read.available, read.pending, read.held, read.debt) == (
         account.available,

@@ -45,25 +45,6 @@ def test_an_earning_with_a_note_keeps_it(program: Program, wallet: Wallet, new_m
     assert list(verify(program=program)) == []
 
 
-def test_settling_to_before_the_last_posting_settles_to_that_posting(
-    program: Program, wallet: Wallet, new_member: Callable[[], int]
-) -> None:
-    member = new_member()
-    late = [
-        earning(member, wallet.pk, 2, [5], START, expires_at=START + 3 * DAY),
-        earning(member, wallet.pk, 3, [7], START, expires_at=START + 5 * DAY),
-    ]
-    post(program_id=program.pk, postings=[earning(member, wallet.pk, 1, [10], START + 30 * DAY)], at=START)
-    # Both have expired when they arrive; in one call, the second arrives to an account that is settled first.
-    post(program_id=program.pk, postings=late[:1], at=START)
-    post(program_id=program.pk, postings=late[1:], at=START)
-    account = Account.objects.get(member_id=member)
-    assert settle(account_ids=[account.pk], through=START + 4 * DAY, at=START) in (0, 1)
-    settle(account_ids=[account.pk], through=START + 5 * DAY, at=START)
-    account.refresh_from_db()
-    assert (account.available, account.next_due_at) == (10, None)
-
-
 def test_settling_answers_how_many_lots_fell_due(
     program: Program, wallet: Wallet, new_member: Callable[[], int]
 ) -> None:
