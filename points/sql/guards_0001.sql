@@ -22,6 +22,9 @@ ALTER TABLE points_ledgertransaction ADD CONSTRAINT ledgertransaction_widths CHE
     octet_length(key_digest) = 16 AND octet_length(request_digest) = 16 AND octet_length(note_digest) = 32
     AND octet_length(hash) = 32);
 
+-- A lot that ended before it began could be neither vested nor expired, and would stop the expiry job for good.
+ALTER TABLE points_lot ADD CONSTRAINT lot_lives CHECK (expires_at >= available_at);
+
 -- Balance rows are rewritten in place: room on the page keeps the updates off the indexes.
 ALTER TABLE points_account SET (fillfactor = 70);
 ALTER TABLE points_lotbalance SET (fillfactor = 80);

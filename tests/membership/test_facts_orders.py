@@ -162,6 +162,8 @@ def test_the_same_id_in_another_program_is_another_order(
     ("bad", "field"),
     [
         (replace(ORDER, external_id=""), "external_id"),
+        (replace(ORDER, paid_at=datetime(9999, 12, 31, 23, tzinfo=UTC)), "paid_at"),
+        (replace(ORDER, paid_at=datetime(1, 1, 1, tzinfo=UTC)), "paid_at"),
         (replace(ORDER, external_id="x" * 201), "external_id"),
         (replace(ORDER, external_id="x\0"), "external_id"),
         (replace(ORDER, external_id="x\ud800"), "external_id"),

@@ -11,7 +11,7 @@ from membership import locks
 from membership.models import DirtyMember, EvaluationChunk, TierPeriod
 from membership.services import evaluations
 from tests.membership.tier_worlds import World, cuts, utc
-from tests.membership.two_connections import another_connection, overlap
+from tests.membership.two_connections import another_connection, await_lock, overlap, own_pid
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,28 +142,24 @@ def test_a_chunk_is_locked_by_its_row_and_without_waiting() -> None:
 
 
 def test_late_facts_are_not_applied_beside_a_chunk(world: World) -> None:
-    """A chunk whose statement began before the late fact writes what it decided without it."""
-    first = world.ids["m"]
     world.order("2026-02-10", 10_000)
     world.join("late")
     world.order("2026-01-10", 10_000, "late")
     world.evaluate("2026-02-01")
-    world.refund("2026-02-05", 1, "late")  # below the cut: the chunk takes the tier away
+    world.refund("2026-02-05", 1, "late")  # below the cut: the chunk will take the tier away
     begun = evaluations.begin(ladder=world.ladder, instant=utc(EVALUATED_AT), at=world.now())
-
-    def tell_late() -> None:
-        world.order("2026-02-20", 10_000, "late")  # the tier is kept
-        evaluations.apply_dirty(ladder=world.ladder, at=world.now())
-
-    with another_connection() as teller:
-
-        def hold() -> None:
-            enrolled = TierPeriod.objects.get(member_id=first)
-            enrolled.pk, enrolled.valid_from, enrolled.cause = None, utc(EVALUATED_AT), "upgraded"
-            enrolled.save()  # the chunk's statement waits here, with its view of all facts taken
-            chunk_waits.wait(PATIENCE_SECONDS)
-
-        chunk_waits = Event()
-        assert overlap(hold, lambda: evaluations.run_chunk(evaluation_id=begun.pk, at=world.now()))
-        teller.submit(tell_late).result()
-    assert DirtyMember.objects.count() == 1
+    with another_connection() as chunk, another_connection() as teller:
+        pid = chunk.submit(own_pid).result()
+        with transaction.atomic():
+            held = TierPeriod.objects.get(member_id=world.ids["m"])
+            held.pk, held.valid_from = None, utc(EVALUATED_AT)
+            held.save()
+            running = chunk.submit(lambda: evaluations.run_chunk(evaluation_id=begun.pk, at=world.now()))
+            await_lock(pid)  # the chunk has read its facts and waits to write the first member's row
+            teller.submit(lambda: world.order("2026-02-20", 10_000, "late")).result()  # the tier is kept
+            teller.submit(lambda: evaluations.apply_dirty(ladder=world.ladder, at=world.now())).result()
+            transaction.set_rollback(True)
+        assert running.result()
+    evaluations.finish(evaluation_id=begun.pk, at=world.now())
+    world.evaluate("2026-04-01")
+    assert world.rows("late")[1:] == [("2026-02-01", "t1", "upgraded")]

@@ -22,7 +22,7 @@ def another_connection() -> Iterator[ThreadPoolExecutor]:
 def overlap(first: Callable[[], Any], second: Callable[[], Any]) -> bool:
     """Run `second` on another connection while `first` is done but not committed; tell whether it had to wait."""
     with another_connection() as other:
-        pid = other.submit(_own_pid).result()
+        pid = other.submit(own_pid).result()
         with transaction.atomic():
             first()
             running: Future[Any] = other.submit(second)
@@ -34,7 +34,15 @@ def overlap(first: Callable[[], Any], second: Callable[[], Any]) -> bool:
         return waited
 
 
-def _own_pid() -> int:
+def await_lock(pid: int) -> None:
+    """Wait until a connection waits for a lock."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _is_waiting(pid):
+        assert time.monotonic() < deadline
+
+
+def own_pid() -> int:
+    """Return the process that serves this thread's connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return int(cursor.fetchone()[0])

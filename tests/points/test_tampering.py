@@ -101,3 +101,18 @@ def test_a_byte_moved_between_two_digests_is_refused(account: Account) -> None:
             "UPDATE points_ledgertransaction SET key_digest = substr(key_digest, 1, 15),"
             " request_digest = substr(key_digest, 16) || request_digest"
         )
+
+
+def test_a_lot_that_ends_before_it_begins_is_refused(program: Program, account: Account) -> None:
+    posting = earning(
+        account.member_id,
+        account.wallet_id,
+        9,
+        [5],
+        START,
+        available_at=START + 5 * DAY,
+        expires_at=START + 3 * DAY,
+    )
+    with pytest.raises(Error, match="lot_lives"), transaction.atomic():
+        post(program_id=program.pk, postings=[posting], at=START)
+    assert find(program) == []
