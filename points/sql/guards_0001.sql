@@ -25,6 +25,23 @@ ALTER TABLE points_ledgertransaction ADD CONSTRAINT ledgertransaction_widths CHE
 -- A lot that ended before it began could be neither vested nor expired, and would stop the expiry job for good.
 ALTER TABLE points_lot ADD CONSTRAINT lot_lives CHECK (expires_at >= available_at);
 
+-- An account goes nowhere, and joins a member and a wallet of one program.
+CREATE TRIGGER points_account_no_delete BEFORE DELETE ON points_account FOR EACH ROW EXECUTE FUNCTION core_refuse_change();
+CREATE TRIGGER points_account_no_truncate BEFORE TRUNCATE ON points_account
+    FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change();
+
+CREATE FUNCTION points_guard_account() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT program_id FROM membership_member WHERE id = NEW.member_id)
+        <> (SELECT program_id FROM points_wallet WHERE id = NEW.wallet_id) THEN
+        RAISE EXCEPTION 'member % and wallet % belong to different programs', NEW.member_id, NEW.wallet_id
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER points_account_guard BEFORE INSERT OR UPDATE OF member_id, wallet_id ON points_account
+    FOR EACH ROW EXECUTE FUNCTION points_guard_account();
+
 -- Balance rows are rewritten in place: room on the page keeps the updates off the indexes.
 ALTER TABLE points_account SET (fillfactor = 70);
 ALTER TABLE points_lotbalance SET (fillfactor = 80);

@@ -47,6 +47,8 @@ class Column:
 
 MAX_AMOUNT = 2**53 - 1
 MAX_UNITS = 2**31 - 1
+# Room on both sides for windows, expiry days and zones.
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 
 
 def identifier(text: str) -> str:
@@ -102,6 +104,8 @@ def instant(text: str) -> datetime:
         raise ValueError(f"{text!r} is not an ISO 8601 instant such as 2011-06-01T00:00:00Z") from None
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no zone: write 2011-06-01T00:00:00Z or an offset")
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ValueError(f"the year {at.year} is not between {FIRST_YEAR} and {LAST_YEAR}")
     return at
 
 

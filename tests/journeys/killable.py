@@ -43,6 +43,9 @@ class Replay:
             return False
         return True
 
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
     def elapsed(self) -> float:
         return time.monotonic() - self.started
 
@@ -102,6 +105,19 @@ class Cluster:
             assert time.monotonic() < deadline
         self.wait_until_ready()
         return bool(pids)
+
+    def wait_for_orders(self, run: Replay, code: str, orders: int) -> bool:
+        """Wait until the program has so many orders and tell whether the replay is still running then."""
+        with self.connected() as cursor:
+            cursor.connection.autocommit = True
+            while not run.has_ended():
+                cursor.execute(
+                    "SELECT count(*) FROM membership_order o JOIN core_program p ON p.id = program_id WHERE code = %s",
+                    [code],
+                )
+                if cursor.fetchone()[0] >= orders:
+                    return True
+        return False
 
     def _count_killed(self) -> int:
         return self.log.read_text().count("was terminated by signal 9")

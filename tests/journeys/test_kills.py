@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.killable import Cluster, durable_cluster, expected_report
+from tests.journeys.killable import Cluster, Replay, durable_cluster, expected_report
 
 KILLS = 10
 
@@ -37,27 +37,21 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
         yield Undisturbed(cluster, seconds, cluster.count_rows() - before, expected_report())
 
 
-def kill_process(world: Undisturbed, code: str, fraction: float) -> bool:
-    """Kill the loading process after a part of its usual time and tell whether it was still running."""
-    with world.cluster.replaying(code) as run:
-        if run.wait(fraction * world.seconds):
-            return False
-        run.process.kill()
-        run.finish()
-        return True
+def kill_process(world: Undisturbed, run: Replay) -> bool:
+    """Kill the loading process."""
+    run.process.kill()
+    run.finish()
+    return True
 
 
-def kill_backend(world: Undisturbed, code: str, fraction: float) -> bool:
+def kill_backend(world: Undisturbed, run: Replay) -> bool:
     """Kill the database process that serves the load and tell whether that was in time to break it."""
-    with world.cluster.replaying(code) as run:
-        if run.wait(fraction * world.seconds):
-            return False
-        if not world.cluster.kill_backend():
-            return False
-        said = run.finish()
-        assert run.process.returncode == 1, said
-        assert f"Replay with --into {code} to go on." in said.splitlines()[-1], said
-        return True
+    if not world.cluster.kill_backend():
+        return False
+    said = run.finish()
+    assert run.process.returncode == 1, said
+    assert "to go on." in said.splitlines()[-1], said
+    return True
 
 
 def check_complete(world: Undisturbed, code: str, before: Counter[str]) -> None:
@@ -67,9 +61,12 @@ def check_complete(world: Undisturbed, code: str, before: Counter[str]) -> None:
 
 
 def test_killed_loads_are_completed_by_the_next(undisturbed: Undisturbed) -> None:
-    before, random = undisturbed.cluster.count_rows(), Random(1)
-    assert kill_process(undisturbed, "quick", random.uniform(0.2, 0.7))
-    assert kill_backend(undisturbed, "quick", random.uniform(0.2, 0.7))
+    before = undisturbed.cluster.count_rows()
+    for kill, share in ((kill_process, 0.3), (kill_backend, 0.6)):
+        with undisturbed.cluster.replaying("quick") as run:
+            orders = int(share * undisturbed.rows["membership_order"])
+            assert undisturbed.cluster.wait_for_orders(run, "quick", orders)
+            assert kill(undisturbed, run)
     check_complete(undisturbed, "quick", before)
 
 
@@ -79,6 +76,7 @@ def test_killed_loads_are_completed_by_the_next(undisturbed: Undisturbed) -> Non
 def test_whenever_a_load_is_killed_the_next_completes_it(undisturbed: Undisturbed, kill: Any, number: int) -> None:
     before, code = undisturbed.cluster.count_rows(), f"{kill.__name__.replace('_', '-')}-{number}"
     fraction = (number + Random(number).random()) / KILLS
-    was_broken = kill(undisturbed, code, fraction)
+    with undisturbed.cluster.replaying(code) as run:
+        was_broken = not run.wait(fraction * undisturbed.seconds) and kill(undisturbed, run)
     assert was_broken or fraction > 0.8
     check_complete(undisturbed, code, before)

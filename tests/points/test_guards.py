@@ -49,6 +49,21 @@ def find(program: Program) -> list[Finding]:
     return list(verify(program=program))
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM points_account", "TRUNCATE points_account CASCADE"])
+def test_an_account_cannot_be_removed(history: int, statement: str) -> None:
+    with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def test_a_member_has_no_account_in_another_programs_wallet(new_member: Callable[[], int]) -> None:
+    other = Program.objects.create(code="other", name="Other", currency="GBP", time_zone="UTC")
+    wallet = Wallet.objects.create(program=other, code="points", name="Points")
+    posting = earning(new_member(), wallet.pk, 1, [5], START)
+    with pytest.raises(Error, match="different programs"), transaction.atomic():
+        post(program_id=other.pk, postings=[posting], at=START)
+    assert not Account.objects.exists()
+
+
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", ["UPDATE {} SET member_id = member_id", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
 def test_append_only_rows_cannot_be_changed(history: int, table: str, statement: str) -> None:
