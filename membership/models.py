@@ -323,13 +323,14 @@ class TierPeriod(models.Model):
     A row is live until `superseded_at`; a trigger refuses every other change. `guaranteed_until` is the
     instant before which no evaluation takes the tier away (grace, minimum stay); a row with cause
     `stayed` exists only because it moved that instant. `evidence` holds the metric values that decided,
-    by `metric:window` key.
+    by `metric:window` key. Ladder, tier and version are checked by nobody but the services that write the rows: a check
+    would lock the same few rows for every member who moves.
     """
 
     member = models.ForeignKey(Member, models.PROTECT, related_name="tier_periods", db_index=False)
-    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+", db_index=False)
-    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+", db_index=False)
-    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False)
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
     valid_from = models.DateTimeField()
     recorded_at = models.DateTimeField()
     superseded_at = models.DateTimeField(null=True)

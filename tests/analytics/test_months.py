@@ -245,11 +245,12 @@ def test_a_mark_that_arrives_during_a_refresh_is_not_lost() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_control_reading_facts_before_taking_the_marks_loses_a_mark() -> None:
     program = new_program()
+    other = new_program()
     record(program, orders=[order("o1", "ann", MARCH, 100)])
     outbox.drain(at=NOW)
     with transaction.atomic():
         marks = list(DirtyMonth.objects.filter(program=program))
-        months.refresh(program=new_program(), through=MARCH)  # stands for the work on the facts as they are now
+        months.refresh(program=other, through=MARCH)  # stands for the work on the facts as they are now
         thread = in_thread(lambda: tell_late(program))
         thread.join()
         for mark in marks:
