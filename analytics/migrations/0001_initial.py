@@ -5,38 +5,85 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('core', '0001_initial'),
-        ('membership', '0001_initial'),
+        ("core", "0001_initial"),
+        ("membership", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='DirtyMonth',
+            name="DirtyMonth",
             fields=[
-                ('pk', models.CompositePrimaryKey('member_id', 'since', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('since', models.DateField()),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('program', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "member_id", "since", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("since", models.DateField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='MemberMonth',
+            name="MemberMonth",
             fields=[
-                ('pk', models.CompositePrimaryKey('member_id', 'month', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('month', models.DateField()),
-                ('first_month', models.DateField()),
-                ('orders', models.IntegerField()),
-                ('net_minor', models.BigIntegerField()),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('program', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
-                ('tier_start', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.tier')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "member_id", "month", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("month", models.DateField()),
+                ("first_month", models.DateField()),
+                ("orders", models.IntegerField()),
+                ("net_minor", models.BigIntegerField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="core.program",
+                    ),
+                ),
+                (
+                    "tier_start",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.tier",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['program', 'month'], name='membermonth_cells')],
+                "indexes": [models.Index(fields=["program", "month"], name="membermonth_cells")],
             },
         ),
     ]

@@ -5,368 +5,633 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('core', '0002_guards'),
+        ("core", "0002_guards"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Ladder',
+            name="Ladder",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=63)),
-                ('name', models.CharField(max_length=200)),
-                ('evaluated_at', models.DateTimeField(editable=False, null=True)),
-                ('completed_at', models.DateTimeField(editable=False, null=True)),
-                ('program', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.SlugField(max_length=63)),
+                ("name", models.CharField(max_length=200)),
+                ("evaluated_at", models.DateTimeField(editable=False, null=True)),
+                ("completed_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "program",
+                    models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='LadderVersion',
+            name="LadderVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('published', 'Published'), ('retired', 'Retired')], default='draft', max_length=9)),
-                ('definition', models.JSONField()),
-                ('published_at', models.DateTimeField(editable=False, null=True)),
-                ('effective_at', models.DateTimeField(editable=False, null=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='membership.ladder')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("draft", "Draft"), ("published", "Published"), ("retired", "Retired")],
+                        default="draft",
+                        max_length=9,
+                    ),
+                ),
+                ("definition", models.JSONField()),
+                ("published_at", models.DateTimeField(editable=False, null=True)),
+                ("effective_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="versions", to="membership.ladder"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['owner', 'number'],
+                "ordering": ["owner", "number"],
             },
         ),
         migrations.CreateModel(
-            name='Evaluation',
+            name="Evaluation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('started_at', models.DateTimeField()),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('ladder', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='evaluations', to='membership.ladder')),
-                ('version', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.ladderversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField()),
+                ("started_at", models.DateTimeField()),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "ladder",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="evaluations",
+                        to="membership.ladder",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.ladderversion",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['ladder', 'at'],
+                "ordering": ["ladder", "at"],
             },
         ),
         migrations.CreateModel(
-            name='Member',
+            name="Member",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(db_collation='C', max_length=200)),
-                ('kind', models.CharField(choices=[('person', 'Person'), ('household', 'Household')], default='person', max_length=9)),
-                ('status', models.CharField(choices=[('active', 'Active'), ('suspended', 'Suspended'), ('erased', 'Erased')], default='active', max_length=9)),
-                ('locale', models.CharField(blank=True, max_length=15)),
-                ('country', models.CharField(blank=True, max_length=2)),
-                ('birthday', models.DateField(blank=True, null=True)),
-                ('consents', models.JSONField(blank=True, default=dict)),
-                ('joined_at', models.DateTimeField()),
-                ('recorded_at', models.DateTimeField()),
-                ('program', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(db_collation="C", max_length=200)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("person", "Person"), ("household", "Household")], default="person", max_length=9
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("active", "Active"), ("suspended", "Suspended"), ("erased", "Erased")],
+                        default="active",
+                        max_length=9,
+                    ),
+                ),
+                ("locale", models.CharField(blank=True, max_length=15)),
+                ("country", models.CharField(blank=True, max_length=2)),
+                ("birthday", models.DateField(blank=True, null=True)),
+                ("consents", models.JSONField(blank=True, default=dict)),
+                ("joined_at", models.DateTimeField()),
+                ("recorded_at", models.DateTimeField()),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='DirtyMember',
+            name="DirtyMember",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('since', models.DateTimeField()),
-                ('ladder', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.ladder')),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("since", models.DateTimeField()),
+                (
+                    "ladder",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="membership.ladder"
+                    ),
+                ),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Activity',
+            name="Activity",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(max_length=63)),
-                ('source', models.CharField(blank=True, max_length=63)),
-                ('external_id', models.CharField(max_length=200)),
-                ('occurred_at', models.DateTimeField()),
-                ('local_date', models.DateField()),
-                ('quality', models.SmallIntegerField(null=True)),
-                ('content_digest', models.BinaryField(max_length=16)),
-                ('recorded_at', models.DateTimeField()),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='activities', to='membership.member')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("kind", models.CharField(max_length=63)),
+                ("source", models.CharField(blank=True, max_length=63)),
+                ("external_id", models.CharField(max_length=200)),
+                ("occurred_at", models.DateTimeField()),
+                ("local_date", models.DateField()),
+                ("quality", models.SmallIntegerField(null=True)),
+                ("content_digest", models.BinaryField(max_length=16)),
+                ("recorded_at", models.DateTimeField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="activities",
+                        to="membership.member",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'activities',
-                'ordering': ['occurred_at', 'id'],
+                "verbose_name_plural": "activities",
+                "ordering": ["occurred_at", "id"],
             },
         ),
         migrations.CreateModel(
-            name='MemberDay',
+            name="MemberDay",
             fields=[
-                ('pk', models.CompositePrimaryKey('member_id', 'day', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('day', models.DateField()),
-                ('orders', models.IntegerField(default=0)),
-                ('orders_returned', models.IntegerField(default=0)),
-                ('spend_minor', models.BigIntegerField(default=0)),
-                ('refunds_minor', models.BigIntegerField(default=0)),
-                ('credits', models.IntegerField(default=0)),
-                ('activities', models.IntegerField(default=0)),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "member_id", "day", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("day", models.DateField()),
+                ("orders", models.IntegerField(default=0)),
+                ("orders_returned", models.IntegerField(default=0)),
+                ("spend_minor", models.BigIntegerField(default=0)),
+                ("refunds_minor", models.BigIntegerField(default=0)),
+                ("credits", models.IntegerField(default=0)),
+                ("activities", models.IntegerField(default=0)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Order',
+            name="Order",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(max_length=200)),
-                ('paid_at', models.DateTimeField()),
-                ('local_date', models.DateField()),
-                ('currency', models.CharField(max_length=3)),
-                ('amount_minor', models.BigIntegerField()),
-                ('program_amount_minor', models.BigIntegerField()),
-                ('market', models.CharField(blank=True, max_length=63)),
-                ('country', models.CharField(blank=True, max_length=63)),
-                ('channel', models.CharField(blank=True, max_length=63)),
-                ('device', models.CharField(blank=True, max_length=63)),
-                ('content_digest', models.BinaryField(max_length=16)),
-                ('recorded_at', models.DateTimeField()),
-                ('returned_at', models.DateTimeField(null=True)),
-                ('member', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='membership.member')),
-                ('program', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(max_length=200)),
+                ("paid_at", models.DateTimeField()),
+                ("local_date", models.DateField()),
+                ("currency", models.CharField(max_length=3)),
+                ("amount_minor", models.BigIntegerField()),
+                ("program_amount_minor", models.BigIntegerField()),
+                ("market", models.CharField(blank=True, max_length=63)),
+                ("country", models.CharField(blank=True, max_length=63)),
+                ("channel", models.CharField(blank=True, max_length=63)),
+                ("device", models.CharField(blank=True, max_length=63)),
+                ("content_digest", models.BinaryField(max_length=16)),
+                ("recorded_at", models.DateTimeField()),
+                ("returned_at", models.DateTimeField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="orders",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['paid_at', 'external_id'],
+                "ordering": ["paid_at", "external_id"],
             },
         ),
         migrations.CreateModel(
-            name='OrderKey',
+            name="OrderKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(db_collation='C', max_length=200)),
-                ('order_id', models.BigIntegerField(unique=True)),
-                ('program', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(db_collation="C", max_length=200)),
+                ("order_id", models.BigIntegerField(unique=True)),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='OrderLine',
+            name="OrderLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(max_length=200)),
-                ('position', models.PositiveIntegerField()),
-                ('sku', models.CharField(blank=True, max_length=100)),
-                ('category', models.CharField(blank=True, max_length=100)),
-                ('units', models.PositiveIntegerField()),
-                ('amount_minor', models.BigIntegerField()),
-                ('program_amount_minor', models.BigIntegerField()),
-                ('discount_minor', models.BigIntegerField(default=0)),
-                ('returned_units', models.PositiveIntegerField(default=0)),
-                ('returned_minor', models.BigIntegerField(default=0)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('order', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='membership.order')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(max_length=200)),
+                ("position", models.PositiveIntegerField()),
+                ("sku", models.CharField(blank=True, max_length=100)),
+                ("category", models.CharField(blank=True, max_length=100)),
+                ("units", models.PositiveIntegerField()),
+                ("amount_minor", models.BigIntegerField()),
+                ("program_amount_minor", models.BigIntegerField()),
+                ("discount_minor", models.BigIntegerField(default=0)),
+                ("returned_units", models.PositiveIntegerField(default=0)),
+                ("returned_minor", models.BigIntegerField(default=0)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="lines",
+                        to="membership.order",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['order', 'position'],
+                "ordering": ["order", "position"],
             },
         ),
         migrations.CreateModel(
-            name='QualifyingCredit',
+            name="QualifyingCredit",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('source', models.CharField(help_text='What earned it, such as activity:42', max_length=200)),
-                ('rule', models.CharField(max_length=100)),
-                ('credits', models.IntegerField()),
-                ('effective_at', models.DateTimeField()),
-                ('local_date', models.DateField()),
-                ('recorded_at', models.DateTimeField()),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='qualifying_credits', to='membership.member')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("source", models.CharField(help_text="What earned it, such as activity:42", max_length=200)),
+                ("rule", models.CharField(max_length=100)),
+                ("credits", models.IntegerField()),
+                ("effective_at", models.DateTimeField()),
+                ("local_date", models.DateField()),
+                ("recorded_at", models.DateTimeField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="qualifying_credits",
+                        to="membership.member",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['effective_at', 'id'],
+                "ordering": ["effective_at", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Refund',
+            name="Refund",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(db_collation='C', max_length=200)),
-                ('refunded_at', models.DateTimeField()),
-                ('local_date', models.DateField()),
-                ('currency', models.CharField(max_length=3)),
-                ('amount_minor', models.BigIntegerField()),
-                ('program_amount_minor', models.BigIntegerField()),
-                ('content_digest', models.BinaryField(max_length=16)),
-                ('recorded_at', models.DateTimeField()),
-                ('member', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='membership.member')),
-                ('order', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='membership.order')),
-                ('program', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='core.program')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(db_collation="C", max_length=200)),
+                ("refunded_at", models.DateTimeField()),
+                ("local_date", models.DateField()),
+                ("currency", models.CharField(max_length=3)),
+                ("amount_minor", models.BigIntegerField()),
+                ("program_amount_minor", models.BigIntegerField()),
+                ("content_digest", models.BinaryField(max_length=16)),
+                ("recorded_at", models.DateTimeField()),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="refunds",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="refunds",
+                        to="membership.order",
+                    ),
+                ),
+                (
+                    "program",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="core.program"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['refunded_at', 'external_id'],
+                "ordering": ["refunded_at", "external_id"],
             },
         ),
         migrations.CreateModel(
-            name='RefundLine',
+            name="RefundLine",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('external_id', models.CharField(max_length=200)),
-                ('sku', models.CharField(blank=True, max_length=100)),
-                ('units', models.PositiveIntegerField(null=True)),
-                ('amount_minor', models.BigIntegerField()),
-                ('program_amount_minor', models.BigIntegerField()),
-                ('returned_units', models.PositiveIntegerField(null=True)),
-                ('returned_minor', models.BigIntegerField(null=True)),
-                ('member', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.member')),
-                ('order_line', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='refund_lines', to='membership.orderline')),
-                ('refund', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='membership.refund')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("external_id", models.CharField(max_length=200)),
+                ("sku", models.CharField(blank=True, max_length=100)),
+                ("units", models.PositiveIntegerField(null=True)),
+                ("amount_minor", models.BigIntegerField()),
+                ("program_amount_minor", models.BigIntegerField()),
+                ("returned_units", models.PositiveIntegerField(null=True)),
+                ("returned_minor", models.BigIntegerField(null=True)),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "order_line",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="refund_lines",
+                        to="membership.orderline",
+                    ),
+                ),
+                (
+                    "refund",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="lines",
+                        to="membership.refund",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['refund', 'id'],
+                "ordering": ["refund", "id"],
             },
         ),
         migrations.CreateModel(
-            name='Tier',
+            name="Tier",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(max_length=63)),
-                ('name', models.CharField(max_length=200)),
-                ('ladder', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tiers', to='membership.ladder')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("code", models.SlugField(max_length=63)),
+                ("name", models.CharField(max_length=200)),
+                (
+                    "ladder",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="tiers", to="membership.ladder"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='TierPeriod',
+            name="TierPeriod",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('valid_from', models.DateTimeField()),
-                ('recorded_at', models.DateTimeField()),
-                ('superseded_at', models.DateTimeField(null=True)),
-                ('cause', models.CharField(choices=[('enrolled', 'Enrolled'), ('upgraded', 'Upgraded'), ('stayed', 'Stayed'), ('downgraded', 'Downgraded'), ('overridden', 'Overridden'), ('paid', 'Paid'), ('corrected', 'Corrected'), ('imported', 'Imported')], max_length=10)),
-                ('guaranteed_until', models.DateTimeField(null=True)),
-                ('evidence', models.JSONField(default=dict)),
-                ('ladder', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.ladder')),
-                ('member', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='tier_periods', to='membership.member')),
-                ('tier', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.tier')),
-                ('version', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='membership.ladderversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("valid_from", models.DateTimeField()),
+                ("recorded_at", models.DateTimeField()),
+                ("superseded_at", models.DateTimeField(null=True)),
+                (
+                    "cause",
+                    models.CharField(
+                        choices=[
+                            ("enrolled", "Enrolled"),
+                            ("upgraded", "Upgraded"),
+                            ("stayed", "Stayed"),
+                            ("downgraded", "Downgraded"),
+                            ("overridden", "Overridden"),
+                            ("paid", "Paid"),
+                            ("corrected", "Corrected"),
+                            ("imported", "Imported"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("guaranteed_until", models.DateTimeField(null=True)),
+                ("evidence", models.JSONField(default=dict)),
+                (
+                    "ladder",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.ladder",
+                    ),
+                ),
+                (
+                    "member",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tier_periods",
+                        to="membership.member",
+                    ),
+                ),
+                (
+                    "tier",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.tier",
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="membership.ladderversion",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['member', 'ladder', 'valid_from', 'id'],
+                "ordering": ["member", "ladder", "valid_from", "id"],
             },
         ),
         migrations.CreateModel(
-            name='EvaluationChunk',
+            name="EvaluationChunk",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('first_member_id', models.BigIntegerField()),
-                ('last_member_id', models.BigIntegerField()),
-                ('done_at', models.DateTimeField(null=True)),
-                ('upgraded', models.IntegerField(default=0)),
-                ('downgraded', models.IntegerField(default=0)),
-                ('evaluation', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='chunks', to='membership.evaluation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("first_member_id", models.BigIntegerField()),
+                ("last_member_id", models.BigIntegerField()),
+                ("done_at", models.DateTimeField(null=True)),
+                ("upgraded", models.IntegerField(default=0)),
+                ("downgraded", models.IntegerField(default=0)),
+                (
+                    "evaluation",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="chunks",
+                        to="membership.evaluation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['evaluation', 'first_member_id'],
-                'constraints': [models.UniqueConstraint(fields=('evaluation', 'first_member_id'), name='evaluationchunk_range')],
+                "ordering": ["evaluation", "first_member_id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("evaluation", "first_member_id"), name="evaluationchunk_range")
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='ladder',
-            constraint=models.UniqueConstraint(fields=('program', 'code'), name='ladder_code'),
+            model_name="ladder",
+            constraint=models.UniqueConstraint(fields=("program", "code"), name="ladder_code"),
         ),
         migrations.AddConstraint(
-            model_name='ladderversion',
-            constraint=models.UniqueConstraint(fields=('owner', 'number'), name='ladderversion_number'),
+            model_name="ladderversion",
+            constraint=models.UniqueConstraint(fields=("owner", "number"), name="ladderversion_number"),
         ),
         migrations.AddConstraint(
-            model_name='ladderversion',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'draft'), _negated=True), fields=('owner', 'effective_at'), name='ladderversion_effective', nulls_distinct=False),
+            model_name="ladderversion",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "draft"), _negated=True),
+                fields=("owner", "effective_at"),
+                name="ladderversion_effective",
+                nulls_distinct=False,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='evaluation',
-            constraint=models.UniqueConstraint(fields=('ladder', 'at'), name='evaluation_once'),
+            model_name="evaluation",
+            constraint=models.UniqueConstraint(fields=("ladder", "at"), name="evaluation_once"),
         ),
         migrations.AddConstraint(
-            model_name='member',
-            constraint=models.UniqueConstraint(fields=('program', 'external_id'), name='member_external_id'),
+            model_name="member",
+            constraint=models.UniqueConstraint(fields=("program", "external_id"), name="member_external_id"),
         ),
         migrations.AddConstraint(
-            model_name='dirtymember',
-            constraint=models.UniqueConstraint(fields=('member', 'ladder'), name='dirtymember_once'),
+            model_name="dirtymember",
+            constraint=models.UniqueConstraint(fields=("member", "ladder"), name="dirtymember_once"),
         ),
         migrations.AddIndex(
-            model_name='activity',
-            index=models.Index(fields=['member', 'occurred_at'], name='activity_member_occurred'),
+            model_name="activity",
+            index=models.Index(fields=["member", "occurred_at"], name="activity_member_occurred"),
         ),
         migrations.AddConstraint(
-            model_name='activity',
-            constraint=models.UniqueConstraint(fields=('member', 'source', 'external_id'), name='activity_external_id'),
+            model_name="activity",
+            constraint=models.UniqueConstraint(fields=("member", "source", "external_id"), name="activity_external_id"),
         ),
         migrations.AddIndex(
-            model_name='order',
-            index=models.Index(fields=['member', 'paid_at'], name='order_member_paid'),
+            model_name="order",
+            index=models.Index(fields=["member", "paid_at"], name="order_member_paid"),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_minor__gte', 0), ('program_amount_minor__gte', 0)), name='order_amounts'),
+            model_name="order",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_minor__gte", 0), ("program_amount_minor__gte", 0)), name="order_amounts"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderkey',
-            constraint=models.UniqueConstraint(fields=('program', 'external_id'), name='orderkey_external_id'),
+            model_name="orderkey",
+            constraint=models.UniqueConstraint(fields=("program", "external_id"), name="orderkey_external_id"),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.UniqueConstraint(fields=('order', 'external_id', 'member'), name='orderline_external_id', nulls_distinct=False),
+            model_name="orderline",
+            constraint=models.UniqueConstraint(
+                fields=("order", "external_id", "member"), name="orderline_external_id", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.CheckConstraint(condition=models.Q(('returned_units__lte', models.F('units'))), name='orderline_returned'),
+            model_name="orderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("returned_units__lte", models.F("units"))), name="orderline_returned"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='orderline',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_minor__gte', 0), ('program_amount_minor__gte', 0)), name='orderline_amounts'),
+            model_name="orderline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_minor__gte", 0), ("program_amount_minor__gte", 0)), name="orderline_amounts"
+            ),
         ),
         migrations.AddIndex(
-            model_name='qualifyingcredit',
-            index=models.Index(fields=['member', 'effective_at'], name='qualifyingcredit_effective'),
+            model_name="qualifyingcredit",
+            index=models.Index(fields=["member", "effective_at"], name="qualifyingcredit_effective"),
         ),
         migrations.AddConstraint(
-            model_name='qualifyingcredit',
-            constraint=models.UniqueConstraint(fields=('member', 'source', 'rule'), name='qualifyingcredit_once'),
+            model_name="qualifyingcredit",
+            constraint=models.UniqueConstraint(fields=("member", "source", "rule"), name="qualifyingcredit_once"),
         ),
         migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['member', 'refunded_at'], name='refund_member_refunded'),
+            model_name="refund",
+            index=models.Index(fields=["member", "refunded_at"], name="refund_member_refunded"),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.UniqueConstraint(fields=('program', 'external_id', 'member'), name='refund_external_id', nulls_distinct=False),
+            model_name="refund",
+            constraint=models.UniqueConstraint(
+                fields=("program", "external_id", "member"), name="refund_external_id", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_minor__gte', 0), ('program_amount_minor__gte', 0)), name='refund_amounts'),
+            model_name="refund",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_minor__gte", 0), ("program_amount_minor__gte", 0)), name="refund_amounts"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refundline',
-            constraint=models.UniqueConstraint(fields=('refund', 'external_id', 'member'), name='refundline_external_id', nulls_distinct=False),
+            model_name="refundline",
+            constraint=models.UniqueConstraint(
+                fields=("refund", "external_id", "member"), name="refundline_external_id", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refundline',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_minor__gte', 0), ('program_amount_minor__gte', 0)), name='refundline_amounts'),
+            model_name="refundline",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_minor__gte", 0), ("program_amount_minor__gte", 0)),
+                name="refundline_amounts",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='tier',
-            constraint=models.UniqueConstraint(fields=('ladder', 'code'), name='tier_code'),
+            model_name="tier",
+            constraint=models.UniqueConstraint(fields=("ladder", "code"), name="tier_code"),
         ),
         migrations.AddIndex(
-            model_name='tierperiod',
-            index=models.Index(fields=['member', 'ladder', 'valid_from'], name='tierperiod_history'),
+            model_name="tierperiod",
+            index=models.Index(fields=["member", "ladder", "valid_from"], name="tierperiod_history"),
         ),
         migrations.AddConstraint(
-            model_name='tierperiod',
-            constraint=models.UniqueConstraint(condition=models.Q(('superseded_at', None)), fields=('member', 'ladder', 'valid_from'), name='tierperiod_live'),
+            model_name="tierperiod",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("superseded_at", None)),
+                fields=("member", "ladder", "valid_from"),
+                name="tierperiod_live",
+            ),
         ),
     ]
