@@ -71,6 +71,16 @@ class Version(models.Model):
 
     class Meta:
         abstract = True
+        ordering = ["owner", "number"]
+        constraints = [
+            models.UniqueConstraint(name="%(class)s_number", fields=["owner", "number"]),
+            models.UniqueConstraint(
+                name="%(class)s_effective",
+                fields=["owner", "effective_at"],
+                condition=~Q(status="draft"),
+                nulls_distinct=False,
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"v{self.number} ({self.status})"

@@ -80,7 +80,12 @@ class Order(models.Model):
 
     class Meta:
         ordering = ["paid_at", "external_id"]
-        indexes = [models.Index(name="order_member_paid", fields=["member", "paid_at"])]
+        indexes = [
+            models.Index(name="order_member_paid", fields=["member", "paid_at"]),
+            models.Index(
+                name="order_member_returned", fields=["member", "returned_at"], condition=~Q(returned_at=None)
+            ),
+        ]
         constraints = [
             models.CheckConstraint(name="order_amounts", condition=Q(amount_minor__gte=0, program_amount_minor__gte=0)),
         ]
@@ -291,19 +296,9 @@ class Tier(models.Model):
 
 
 class LadderVersion(Version):
-    owner = models.ForeignKey(Ladder, models.PROTECT, related_name="versions")
+    """What a ladder demands: a `LadderDefinition`."""
 
-    class Meta:
-        ordering = ["owner", "number"]
-        constraints = [
-            models.UniqueConstraint(name="ladderversion_number", fields=["owner", "number"]),
-            models.UniqueConstraint(
-                name="ladderversion_effective",
-                fields=["owner", "effective_at"],
-                condition=~Q(status="draft"),
-                nulls_distinct=False,
-            ),
-        ]
+    owner = models.ForeignKey(Ladder, models.PROTECT, related_name="versions")
 
 
 class TierCause(models.TextChoices):

@@ -14,7 +14,7 @@ The decision at an evaluation, for a member who holds tier c until `guaranteed_u
 Every tier moved to is guaranteed to the start of the local day `minimum_stay_days` after that of the move.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -24,11 +24,11 @@ from psycopg2 import sql
 from core.calendar import day_start, last_begun_day
 from membership.composed_sql import SQL, array, joined
 from membership.definitions import AnyOf, LadderDefinition, Metric, Requirement
-from membership.rules import days_later, requirement_name, window_start
+from membership.rules import ONE_DAY, days_later, requirement_name, window_start
 
 _DAY_VALUE: dict[Metric, str] = {
     "net_spend": "spend_minor - refunds_minor",
-    "order_count": "orders - orders_returned",
+    "order_count": "orders",
     "credits": "credits",
     "active_days": "(orders + activities > 0)::int",
 }
@@ -97,13 +97,45 @@ def member_day_metrics(plan: LadderPlan, members: SQL, last_day: date) -> SQL:
     starts = plan.window_starts(last_day)
     first = min(starts, default=last_day)
     sums = (_day_sum(column.metric, start, first) for column, start in zip(plan.columns, starts, strict=True))
-    return sql.SQL(
+    days = sql.SQL(
         "SELECT member_id{sums} FROM membership_memberday"
         " WHERE {members} AND day BETWEEN {first} AND {last} GROUP BY member_id"
     ).format(
         sums=joined((sql.SQL(", {} AS {}").format(value, _column(i)) for i, value in enumerate(sums)), ""),
         members=members,
         first=sql.Literal(first),
+        last=sql.Literal(last_day),
+    )
+    counts = {i: start for i, start in enumerate(starts) if plan.columns[i].metric == "order_count"}
+    return _without_returned(plan, days, counts, members, last_day) if counts else days
+
+
+def _without_returned(plan: LadderPlan, days: SQL, counts: Mapping[int, date], members: SQL, last_day: date) -> SQL:
+    """Take from the order counts the orders of each window that came back by the end of its last day.
+
+    counts: the first day of each column that counts orders.
+    """
+    values = (
+        sql.SQL(", d.{name} - coalesce(r.{name}, 0) AS {name}" if i in counts else ", d.{name}").format(name=_column(i))
+        for i in range(len(plan.columns))
+    )
+    returned = (
+        sql.SQL(", count(*) FILTER (WHERE local_date >= {}) AS {}").format(sql.Literal(start), _column(i))
+        for i, start in counts.items()
+    )
+    return sql.SQL("""
+        SELECT d.member_id{values}
+          FROM ({days}) d
+          LEFT JOIN (SELECT member_id{returned} FROM membership_order
+                      WHERE {members} AND returned_at < {end} AND local_date BETWEEN {first} AND {last}
+                      GROUP BY member_id) r ON r.member_id = d.member_id
+    """).format(
+        values=joined(values, ""),
+        days=days,
+        returned=joined(returned, ""),
+        members=members,
+        end=sql.Literal(day_start(last_day + ONE_DAY, plan.zone)),
+        first=sql.Literal(min(counts.values())),
         last=sql.Literal(last_day),
     )
 
@@ -123,7 +155,8 @@ class Moment:
     day: date
 
 
-# What happened of the moment's own day, up to and including the moment.
+# What happened of the moment's own day, up to and including the moment. An order of the window that has come back by
+# then does not count, whichever day of the window it was paid on.
 _PARTIAL: dict[Metric, str] = {
     "net_spend": """
         (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_order f
@@ -134,7 +167,8 @@ _PARTIAL: dict[Metric, str] = {
         (SELECT count(*) FROM membership_order f
           WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
       - (SELECT count(*) FROM membership_order f
-          WHERE f.member_id = c.member_id AND f.returned_at BETWEEN c.day_at AND c.fact_at)""",
+          WHERE f.member_id = c.member_id AND f.paid_at <= c.fact_at AND f.local_date >= c.{start}
+            AND f.returned_at <= c.fact_at)""",
     "credits": """
         (SELECT coalesce(sum(credits), 0) FROM membership_qualifyingcredit f
           WHERE f.member_id = c.member_id AND f.effective_at BETWEEN c.day_at AND c.fact_at)""",
@@ -181,7 +215,7 @@ def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: d
                 " AND d.day >= c.{start} AND d.day < c.day) + {partial}{later})::bigint AS {name}").format(
             day=sql.SQL(_DAY_VALUE[column.metric]),
             start=names[i],
-            partial=sql.SQL(_PARTIAL[column.metric]),
+            partial=sql.SQL(_PARTIAL[column.metric]).format(start=names[i]),
             later=sql.SQL("" if refunds_until is None else _RETURNED_LATER.get(column.metric, "")).format(
                 until=sql.Literal(refunds_until), start=names[i]
             ),

@@ -31,19 +31,9 @@ class Wallet(models.Model):
 
 
 class WalletVersion(Version):
-    owner = models.ForeignKey(Wallet, models.PROTECT, related_name="versions")
+    """A wallet's policy: a `WalletPolicy`."""
 
-    class Meta:
-        ordering = ["owner", "number"]
-        constraints = [
-            models.UniqueConstraint(name="walletversion_number", fields=["owner", "number"]),
-            models.UniqueConstraint(
-                name="walletversion_effective",
-                fields=["owner", "effective_at"],
-                condition=~Q(status="draft"),
-                nulls_distinct=False,
-            ),
-        ]
+    owner = models.ForeignKey(Wallet, models.PROTECT, related_name="versions")
 
 
 class EarnRule(models.Model):
@@ -61,19 +51,9 @@ class EarnRule(models.Model):
 
 
 class EarnRuleVersion(Version):
-    owner = models.ForeignKey(EarnRule, models.PROTECT, related_name="versions")
+    """What a rule says: an `EarnRuleDefinition`."""
 
-    class Meta:
-        ordering = ["owner", "number"]
-        constraints = [
-            models.UniqueConstraint(name="earnruleversion_number", fields=["owner", "number"]),
-            models.UniqueConstraint(
-                name="earnruleversion_effective",
-                fields=["owner", "effective_at"],
-                condition=~Q(status="draft"),
-                nulls_distinct=False,
-            ),
-        ]
+    owner = models.ForeignKey(EarnRule, models.PROTECT, related_name="versions")
 
 
 class Bucket(models.IntegerChoices):

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NoReturn
 
-from django.db import connection
+from django.db import DataError, connection
 
 from core.calendar import local_date
 from core.models import Program
@@ -128,8 +128,18 @@ class Batch:
             for (member_id, day), s in sorted(self._days.items())
         ]
         if rows:
-            with connection.cursor() as cursor:
-                cursor.execute(_ADD_TO_DAYS, columns(rows))
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(_ADD_TO_DAYS, columns(rows))
+            except DataError as error:
+                self._refuse_sums(error)
+
+    def _refuse_sums(self, error: DataError) -> NoReturn:
+        """Refuse facts that are each in bounds but too much for one day: only credits can add up to that."""
+        (member_id, day), _ = max(self._days.items(), key=lambda item: abs(item[1].credits))
+        name = next(name for name, known in self.member_ids.items() if known == member_id)
+        reason = f"the credits of member {name} add up to more than a day can hold"
+        raise BadFact(field="credits", external_id=name, reason=f"{reason}, on {day}") from error
 
     def _publish(self) -> None:
         months: dict[str, set[int]] = {}

@@ -46,7 +46,7 @@ class NotScheduled(Exception):
 
 
 class EvaluationOutOfOrder(Exception):
-    """A later evaluation has begun, or an earlier one has not finished."""
+    """A later evaluation has begun, or an earlier one has to be run or finished first."""
 
 
 def evaluate(
@@ -102,8 +102,7 @@ def begin(*, ladder: Ladder, instant: datetime, at: datetime, chunk_size: int = 
     plan = plans.at(instant)
     if plan is None or not plans.list_evaluations(after=instant - TICK, until=instant):
         raise NotScheduled(f"ladder {ladder.code} plans no evaluation at {instant.isoformat()}")
-    if (ladder.evaluated_at or instant) > instant or ladder.evaluated_at != ladder.completed_at:
-        raise EvaluationOutOfOrder(f"ladder {ladder.code} was evaluated at {ladder.evaluated_at}, not all of it done")
+    _check_turn(ladder, instant)
     locks.lock_member_days()
     evaluation = Evaluation.objects.create(ladder=ladder, version_id=plan.version_id, at=instant, started_at=at)
     EvaluationChunk.objects.bulk_create(
@@ -112,6 +111,17 @@ def begin(*, ladder: Ladder, instant: datetime, at: datetime, chunk_size: int = 
     )
     Ladder.objects.filter(pk=ladder.pk).update(evaluated_at=instant)
     return evaluation
+
+
+def _check_turn(ladder: Ladder, instant: datetime) -> None:
+    """Refuse an evaluation that would come before its turn: what was skipped could not be made up for."""
+    evaluated_at = ladder.evaluated_at
+    if evaluated_at is not None and evaluated_at > instant:
+        reason = f"{instant.isoformat()} lies behind its last evaluation, of {evaluated_at.isoformat()}"
+        raise EvaluationOutOfOrder(f"ladder {ladder.code}: {reason}")
+    first = min(list_due(ladder=ladder, until=instant), default=instant)
+    if first < instant:
+        raise EvaluationOutOfOrder(f"ladder {ladder.code}: run the evaluation of {first.isoformat()} to its end first")
 
 
 def _first_ids(program_id: int, chunk_size: int) -> range:

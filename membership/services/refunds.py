@@ -25,11 +25,13 @@ _ORDER_STATES = """
         greatest((
             SELECT max(r.refunded_at) FROM membership_refund r
             WHERE r.order_id = o.id AND NOT EXISTS (SELECT FROM membership_refundline b WHERE b.refund_id = r.id)
-        ), (
-            SELECT max(r.refunded_at) FROM membership_orderline l
-            JOIN membership_refundline b ON b.order_line_id = l.id JOIN membership_refund r ON r.id = b.refund_id
-            WHERE l.order_id = o.id))
+        ), back.at), back.units_at
     FROM membership_order o
+    CROSS JOIN LATERAL (
+        SELECT max(r.refunded_at) AS at, max(r.refunded_at) FILTER (WHERE b.units IS NOT NULL) AS units_at
+        FROM membership_orderline l
+        JOIN membership_refundline b ON b.order_line_id = l.id JOIN membership_refund r ON r.id = b.refund_id
+        WHERE l.order_id = o.id) back
     LEFT JOIN (
         SELECT order_id, count(*) FILTER (WHERE returned_units < units) AS ahead,
             sum(returned_minor) FILTER (WHERE returned_units = 0) AS minor
@@ -77,7 +79,8 @@ Key = tuple[str, int | None]
 class OrderState:
     """A locked order: how many of its lines are not back by units, how much money came back without units.
 
-    `last_refund_at` is the latest instant of its refunds, which need not arrive in the order of their dates.
+    `last_refund_at` is the latest instant of its refunds, `last_units_at` of those that brought back units; they need
+    not arrive in the order of their dates.
     """
 
     id: int
@@ -88,10 +91,14 @@ class OrderState:
     open_lines: int
     money_back_minor: int
     last_refund_at: datetime | None
+    last_units_at: datetime | None
 
     @property
-    def is_back(self) -> bool:
-        return self.open_lines == 0 or self.money_back_minor >= self.amount_minor > 0
+    def back_at(self) -> datetime | None:
+        """Since when all of it is back: with its last unit or, where units did not come back, with its last money."""
+        if self.open_lines == 0:
+            return self.last_units_at
+        return self.last_refund_at if self.money_back_minor >= self.amount_minor > 0 else None
 
 
 @dataclass(slots=True)
@@ -197,6 +204,10 @@ def _read_lines(
         return {(order_id, name): LineState(by_id[order_id], *rest) for order_id, name, *rest in cursor.fetchall()}
 
 
+def _latest(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None else max(known, at)
+
+
 class _Returns:
     """Add up what comes back, refund by refund in the order of their dates."""
 
@@ -223,17 +234,19 @@ class _Returns:
                 self._bring_back(line, units, program_minor, fact=told.external_id, field=f"lines.{index}.units")
                 after = (line.id, line.returned_units, line.returned_minor)
                 touched.append(line.order)
+                if units is not None:
+                    line.order.last_units_at = _latest(line.order.last_units_at, told.refunded_at)
             rows.append((refund_id, member_id, after[0], units, minor, program_minor, *after[1:], name, sku))
         if told.order and not refund.lines:
             order_state = self._orders[told.order]
             order_state.money_back_minor += refund.program_amount_minor
             touched.append(order_state)
         for order_state in touched:
-            last = max(told.refunded_at, order_state.last_refund_at or told.refunded_at)
-            order_state.last_refund_at = last
-            if order_state.returned_at is None and order_state.is_back:
-                self._returned[order_state.id] = order_state.returned_at = last
-                self._batch.day(member_id, last).orders_returned += 1
+            order_state.last_refund_at = _latest(order_state.last_refund_at, told.refunded_at)
+            back_at = order_state.back_at
+            if order_state.returned_at is None and back_at is not None:
+                self._returned[order_state.id] = order_state.returned_at = back_at
+                self._batch.day(member_id, back_at).orders_returned += 1
         return rows
 
     def _bring_back(self, line: LineState, units: int | None, minor: int, *, fact: str, field: str) -> None:

@@ -9,6 +9,8 @@ from points.services.posting import settle
 
 # Accounts per transaction: about 200 keep every lock well under 250 ms.
 ACCOUNTS_PER_BATCH = 200
+# Accounts found by one look at the table; whether they are still due is read again under their locks.
+ACCOUNTS_PER_LOOK = 50 * ACCOUNTS_PER_BATCH
 
 
 def settle_due(
@@ -23,9 +25,10 @@ def settle_due(
     """
     due = Account.objects.filter(wallet__program=program, next_due_at__lte=through).order_by("id")
     fallen, last = 0, 0
-    while ids := list(due.filter(id__gt=last).values_list("id", flat=True)[:ACCOUNTS_PER_BATCH]):
-        fallen += settle(account_ids=ids, through=through, at=at)
+    while ids := list(due.filter(id__gt=last).values_list("id", flat=True)[:ACCOUNTS_PER_LOOK]):
+        for start in range(0, len(ids), ACCOUNTS_PER_BATCH):
+            fallen += settle(account_ids=ids[start : start + ACCOUNTS_PER_BATCH], through=through, at=at)
+            if on_progress:
+                on_progress(fallen)
         last = ids[-1]
-        if on_progress:
-            on_progress(fallen)
     return fallen

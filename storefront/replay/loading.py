@@ -10,7 +10,7 @@ from core.models import Program
 from membership.models import Ladder
 from membership.services.facts import OrderInput, OrderLineInput, RefundInput, RefundLineInput
 from membership.services.members import MemberInput, enroll_members
-from membership.services.tiers import apply_dirty, due_evaluations, evaluate
+from membership.services.tiers import apply_dirty, evaluate, list_due
 from points.services.expiry import settle_due
 from storefront.replay.staging import Progress
 from storefront.services import intake
@@ -74,17 +74,14 @@ def _enroll(program: Program, at: datetime, progress: Progress) -> None:
 
 
 def _list_evaluations(program: Program) -> list[tuple[datetime, Ladder]]:
-    """Return every evaluation between the first and the last event, in order of time."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT min(at), max(at) FROM replay_events")
-        first, last = cursor.fetchone()
-    if first is None:
+    """Return every evaluation that is due by the last event, in order of time."""
+    last = find_last_event()
+    if last is None:
         return []
     found = [
         (instant, ladder)
         for ladder in Ladder.objects.filter(program=program).select_related("program")
-        for instant in due_evaluations(ladder=ladder, after=first, until=last)
-        if ladder.completed_at is None or instant > ladder.completed_at
+        for instant in list_due(ladder=ladder, until=last)
     ]
     return sorted(found, key=lambda item: (item[0], item[1].pk))
 

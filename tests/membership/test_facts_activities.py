@@ -100,3 +100,15 @@ def test_credits_of_a_stranger_are_refused(program: Program) -> None:
         record_credits(program=program, credits=[CREDIT], at=NOW)
     assert refusal.value.field == "member"
     assert not QualifyingCredit.objects.exists()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_credits_that_a_day_cannot_hold_are_refused(program: Program, ada: int, together: bool) -> None:
+    most = [replace(CREDIT, rule=rule, credits=2**31 - 1) for rule in ("one", "two")]
+    if not together:
+        record_credits(program=program, credits=[most.pop()], at=NOW)
+    with pytest.raises(BadFact) as refusal:
+        record_credits(program=program, credits=most, at=NOW)
+    assert (refusal.value.field, refusal.value.external_id) == ("credits", "ada")
+    assert QualifyingCredit.objects.count() == (0 if together else 1)
+    assert find_day_mismatches(program) == []

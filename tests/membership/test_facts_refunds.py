@@ -171,6 +171,22 @@ def test_the_refund_of_the_last_unit_returns_the_order_on_its_own_day(program: P
     assert_reconciled(program)
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("hours", [1, 72])
+def test_money_alone_does_not_move_the_day_on_which_the_last_unit_came_back(
+    program: Program, order: Order, hours: int, together: bool
+) -> None:
+    parts = [
+        refund("r1", back("a", None, 10), hours=hours),
+        refund("r2", back("b", 1, 2100), hours=30),
+        refund("r3", back("a", 3, 890), hours=5),
+    ]
+    for call in [parts] if together else [[part] for part in parts]:
+        tell(program, *call)
+    assert returned_at() == NOW + 30 * HOUR
+    assert_reconciled(program)
+
+
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [

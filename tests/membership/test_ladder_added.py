@@ -43,7 +43,7 @@ def rows(ladder: Ladder) -> list[tuple[str, str]]:
 def test_its_evaluations_know_who_was_enrolled_before(world: World) -> None:
     club = add_club(world)
     assert rows(club) == [("t0", "enrolled")]
-    assert TierPeriod.objects.get(ladder=club).valid_from == utc("2020-01-01")
+    assert TierPeriod.objects.get(ladder=club).valid_from == utc("2026-02-01")
     tiers.evaluate(ladder=club, instant=utc("2026-03-01"), at=world.now())
     assert rows(club) == [("t0", "enrolled"), ("t1", "upgraded")]
 

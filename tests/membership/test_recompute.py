@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 def test_a_late_fact_waits_for_the_next_close_and_rewrites_from_its_day() -> None:
     world = World.create(cuts("100.00", window={"calendar": "month"}))
-    world.join()
+    world.join(at="2026-01-05")
     world.evaluate("2026-02-01", "2026-03-01", "2026-04-01")
     world.order("2026-02-10", 10_000)
     assert DirtyMember.objects.get().since == utc("2026-02-10")
@@ -25,7 +25,7 @@ def test_a_late_fact_waits_for_the_next_close_and_rewrites_from_its_day() -> Non
 
 def test_the_earliest_of_several_late_facts_counts() -> None:
     world = World.create(cuts("100.00"))
-    world.join()
+    world.join(at="2026-01-05")
     world.evaluate("2026-02-01", "2026-03-01")
     for day in ("2026-02-10", "2026-01-10", "2026-01-20"):
         world.order(day, 1_000)
@@ -54,14 +54,14 @@ def test_a_late_refund_supersedes_and_as_of_knows_both_axes() -> None:
 
 def test_recomputing_again_changes_nothing() -> None:
     world = World.create(cuts("100.00", "200.00", upgrade="immediate", window={"rolling_days": 40}))
-    world.join()
+    world.join(at="2026-01-05")
     for day, minor in (("2026-01-10", 10_000), ("2026-02-10", 10_000), ("2026-02-11", 3_000), ("2026-04-10", 20_000)):
         world.order(day, minor)
     world.evaluate("2026-02-01", "2026-03-01", "2026-04-01")
     before = list(TierPeriod.objects.order_by("pk").values())
     assert len(before) > 4
     world.ladder.refresh_from_db()
-    for since in ("2020-01-01", "2026-02-10", "2026-03-01", "2026-06-01"):
+    for since in ("2026-01-01", "2026-02-10", "2026-03-01", "2026-06-01"):
         members = [world.ids["m"]]
         assert tiers.recompute(ladder=world.ladder, member_ids=members, since=utc(since), at=world.now()) == 0
     assert list(TierPeriod.objects.order_by("pk").values()) == before
@@ -93,7 +93,7 @@ def test_a_fact_of_the_future_carries_nobody_else_along() -> None:
 
 def test_each_evaluation_is_repeated_under_the_version_of_its_time() -> None:
     world = World.create(cuts("100.00", window={"calendar": "month"}))
-    world.join()
+    world.join(at="2026-01-05")
     publish(world.ladder, cuts("200.00", window={"calendar": "month"}), at=utc("2026-03-15"))
     world.evaluate("2026-02-01", "2026-03-01", "2026-04-01")
     world.order("2026-02-10", 15_000)

@@ -143,7 +143,7 @@ def test_a_chunk_is_locked_by_its_row_and_without_waiting() -> None:
 
 def test_late_facts_are_not_applied_beside_a_chunk(world: World) -> None:
     world.order("2026-02-10", 10_000)
-    world.join("late")
+    world.join("late", "2026-01-05")
     world.order("2026-01-10", 10_000, "late")
     world.evaluate("2026-02-01")
     world.refund("2026-02-05", 1, "late")  # below the cut: the chunk will take the tier away

@@ -65,7 +65,7 @@ class World:
         self.clock += 1
         return datetime.fromtimestamp(1_893_456_000 + self.clock, tz=UTC)
 
-    def join(self, name: str = "m", at: str = "2020-01-01") -> int:
+    def join(self, name: str = "m", at: str = "2026-02-01") -> int:
         enrolled = members.enroll_members(
             program=self.program, members=[MemberInput(external_id=name, joined_at=utc(at))], at=self.now()
         )

@@ -7,8 +7,8 @@ Readings of the text, each one decided here:
 - Orders, credits and activities can cause an immediate upgrade; a refund cannot. A requirement that comes to hold
   because something old left its window is noticed at the next such fact or evaluation.
 - An evaluation at the very instant of an immediate upgrade makes it itself. One at the instant of joining is skipped.
-- A wholly returned order is one order less on the day on which its last unit came back, as a refund is spend less on
-  its own day, also when the order itself lies before the window.
+- A wholly returned order is no order of any window from the instant after the one at which its last unit came back.
+  A refund is spend less on its own day, also when its order lies before the window.
 - A tier is kept while its `stay` holds, or its `entry` where it has no `stay`.
 - A failing evaluation does nothing before `guaranteed_until`. Then, with grace, the first one that fails grants the
   grace (`stayed`), and one that still fails at or after the end of the grace downgrades. One that holds while a grace
@@ -187,8 +187,7 @@ class _Member:
             spent = sum(fact.value for fact in seen if fact.kind == "order")
             return spent - sum(fact.value for fact in seen if fact.kind == "refund")
         if need.metric == "order_count":
-            returned = sum(fact.kind == "order" and is_in(fact.returned_at) for fact in self.facts)
-            return sum(fact.kind == "order" for fact in seen) - returned
+            return sum(fact.kind == "order" and not (fact.returned_at and fact.returned_at < at) for fact in seen)
         if need.metric == "credits":
             return sum(fact.value for fact in seen if fact.kind == "credit")
         return len({local_day(fact.at, self.zone) for fact in seen if fact.kind in ("order", "visit")})
