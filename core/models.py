@@ -1,5 +1,9 @@
-"""Programs and their markets, versions, the outbox and the audit trail."""
+"""Programs and their markets, versions, the outbox and the audit trail; what the world sees: keys, events, webhooks."""
 
+import base64
+import secrets
+
+import uuid_utils.compat as uuid
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -10,13 +14,18 @@ class Program(models.Model):
     """One brand: its ladders, wallets and rules, its currency and its business days.
 
     `opened_at` is the instant at which its first fact was recorded; from then on the database refuses
-    to change currency or zone.
+    to change currency or zone. Facts dated before `start_date` (local; empty: no limit) are refused. A sandbox is for
+    trying things out: only test keys open it. `revision` grows with every change of what its definitions say, so
+    that whoever keeps them in memory sees when to read them again.
     """
 
     code = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=200)
     currency = models.CharField(max_length=3)
     time_zone = models.CharField(max_length=63)
+    start_date = models.DateField(null=True, blank=True)
+    is_sandbox = models.BooleanField(default=False)
+    revision = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     opened_at = models.DateTimeField(null=True, editable=False)
 
@@ -146,3 +155,195 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}"
+
+
+class Scope(models.TextChoices):
+    """What a key may do. A member token may do less: see core.api.credentials."""
+
+    PROGRAMS_READ = "programs:read"
+    MEMBERS_READ = "members:read"
+    MEMBERS_WRITE = "members:write"
+    FACTS_READ = "facts:read"
+    FACTS_WRITE = "facts:write"
+    TIERS_READ = "tiers:read"
+    TIERS_OVERRIDE = "tiers:override"
+    POINTS_READ = "points:read"
+    POINTS_REDEEM = "points:redeem"
+    POINTS_ADJUST = "points:adjust"
+    EVENTS_READ = "events:read"
+    WEBHOOKS_MANAGE = "webhooks:manage"
+    TOKENS_ISSUE = "tokens:issue"
+
+
+class ApiKey(models.Model):
+    """A storefront's key: `pnl_live_<prefix>.<secret>`, `pnl_test_` for a sandbox. Only the secret's digest is kept.
+
+    Valid until `expires_at` or `revoked_at`, whichever comes first. Rotation makes a successor and lets the old key
+    expire after an overlap. `rate_per_minute` empty: the setting's. `allowed_origins`: the web origins from which
+    browsers may use the key's member tokens.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, unique=True, editable=False)
+    secret_digest = models.BinaryField(max_length=32, editable=False)
+    scopes = ArrayField(models.CharField(max_length=31, choices=Scope.choices))
+    allowed_origins = ArrayField(models.CharField(max_length=255), default=list, blank=True)
+    rate_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    rotated_from = models.ForeignKey("self", models.PROTECT, related_name="+", null=True, editable=False)
+    created_at = models.DateTimeField(editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(name="apikey_digest", condition=Q(secret_digest__length=32)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix})"
+
+
+class IdempotencyRecord(models.Model):
+    """A write under way or answered, by the key its sender chose.
+
+    `caller`: `key` for a program's server keys, `member:<id>` for a member's tokens. While `status` is empty the work
+    is under way until `leased_until`; after that the next sender may take it over. The answer is written in the
+    work's own transaction. Lapsed rows are cleaned up: what is true for ever stands in the ledger's own keys.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    caller = models.CharField(max_length=63)
+    key = models.CharField(max_length=255, db_collation="C")
+    request_digest = models.BinaryField(max_length=32)
+    lease = models.UUIDField()
+    leased_until = models.DateTimeField()
+    created_at = models.DateTimeField()
+    status = models.SmallIntegerField(null=True)
+    body = models.TextField(null=True)  # noqa: DJ001 no answer yet is not an empty one
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(name="idempotencyrecord_key", fields=["program", "caller", "key"]),
+            models.CheckConstraint(
+                name="idempotencyrecord_answer", condition=Q(status=None, body=None) | ~Q(status=None) & ~Q(body=None)
+            ),
+        ]
+        indexes = [models.Index(name="idempotencyrecord_created", fields=["created_at"])]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class EventFeed(models.Model):
+    """The number of a program's last event: the row that everyone who announces something locks."""
+
+    program = models.OneToOneField(Program, models.PROTECT, related_name="+", primary_key=True)
+    last_number = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.program_id}: {self.last_number}"
+
+
+class Event(models.Model):
+    """What happened, as the world is told: a row of the events feed and the content of webhooks.
+
+    Numbers are gapless and ascend in the order of commits, so a reader that remembers the last one misses nothing.
+    `subject`: the member's external id, where it is about one. Cleaned up after the retention time.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    number = models.BigIntegerField()
+    public_id = models.UUIDField(unique=True, default=uuid.uuid7)
+    type = models.CharField(max_length=63)
+    subject = models.CharField(max_length=200, blank=True)
+    data = models.JSONField()
+    occurred_at = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["program", "number"]
+        constraints = [models.UniqueConstraint(name="event_number", fields=["program", "number"])]
+        indexes = [models.Index(name="event_recorded", fields=["recorded_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.number}"
+
+
+def make_webhook_secret() -> str:
+    """Return a new signing secret in the form of the Standard Webhooks specification: 32 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+class WebhookEndpoint(models.Model):
+    """Where a program's events are sent. `event_types` empty: all.
+
+    Disabled by hand or, after days of failures, by itself: then `disabled_reason` says why. While a rotated secret's
+    overlap lasts, messages carry the signatures of both.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    public_id = models.UUIDField(unique=True, default=uuid.uuid7, editable=False)
+    url = models.URLField(max_length=500)
+    description = models.CharField(max_length=200, blank=True)
+    event_types = ArrayField(models.CharField(max_length=63), default=list, blank=True)
+    secret = models.CharField(max_length=100, editable=False)
+    previous_secret = models.CharField(max_length=100, blank=True, editable=False)
+    previous_secret_expires_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(editable=False)
+    failing_since = models.DateTimeField(null=True, editable=False)
+    disabled_at = models.DateTimeField(null=True, editable=False)
+    disabled_reason = models.CharField(max_length=200, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class WebhookDelivery(models.Model):
+    """One event for one endpoint: due at `next_attempt_at`, delivered, or given up.
+
+    A sender claims it by setting `leased_until` and works outside any transaction; a lapsed lease is due again.
+    """
+
+    endpoint = models.ForeignKey(WebhookEndpoint, models.PROTECT, related_name="deliveries", db_index=False)
+    event = models.ForeignKey(Event, models.CASCADE, related_name="deliveries")
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "webhook deliveries"
+        constraints = [models.UniqueConstraint(name="webhookdelivery_once", fields=["endpoint", "event"])]
+        indexes = [
+            models.Index(name="webhookdelivery_due", fields=["next_attempt_at"], condition=~Q(next_attempt_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.endpoint_id}"
+
+
+class WebhookAttempt(models.Model):
+    """One sending: what the endpoint answered, or why nothing did."""
+
+    delivery = models.ForeignKey(WebhookDelivery, models.CASCADE, related_name="log")
+    attempted_at = models.DateTimeField()
+    duration_ms = models.PositiveIntegerField()
+    status = models.SmallIntegerField(null=True)
+    error = models.CharField(max_length=500, blank=True)
+    answer = models.CharField(max_length=1000, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.delivery_id} at {self.attempted_at}"

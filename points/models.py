@@ -95,6 +95,7 @@ class SourceKind(models.IntegerChoices):
     ACTIVITY = 5
     LOT = 6
     TRANSACTION = 7
+    ORDER_EDIT = 8
 
 
 class AccrualReason(models.IntegerChoices):
@@ -345,3 +346,20 @@ class LedgerNote(models.Model):
 
     def __str__(self) -> str:
         return str(self.transaction_id)
+
+
+class ExpiryReminder(models.Model):
+    """That a member was reminded of points that expire at an instant: once, whoever runs the job how often."""
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False)
+    expires_at = models.DateTimeField()
+    points = models.BigIntegerField()
+    reminded_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="expiryreminder_once", fields=["member", "wallet", "expires_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.points} of {self.member_id}"

@@ -1,45 +1,10 @@
-"""Members, the facts the storefront told about them, and the tiers that follow from the facts."""
+"""The facts that the storefront told, and what a member's days add up to."""
 
 from django.db import models
 from django.db.models import F, Q
 
-from core.models import Program, Version
-
-
-class MemberKind(models.TextChoices):
-    PERSON = "person"
-    HOUSEHOLD = "household"
-
-
-class MemberStatus(models.TextChoices):
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    ERASED = "erased"
-
-
-class Member(models.Model):
-    """Someone enrolled in a program, addressed by the storefront's own id.
-
-    `joined_at` is when membership began: the first tier period starts there. Older facts count all the same.
-    """
-
-    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
-    external_id = models.CharField(max_length=200, db_collation="C")
-    kind = models.CharField(max_length=9, choices=MemberKind.choices, default=MemberKind.PERSON)
-    status = models.CharField(max_length=9, choices=MemberStatus.choices, default=MemberStatus.ACTIVE)
-    locale = models.CharField(max_length=15, blank=True)
-    country = models.CharField(max_length=2, blank=True)
-    birthday = models.DateField(null=True, blank=True)
-    consents = models.JSONField(default=dict, blank=True)
-    joined_at = models.DateTimeField()
-    recorded_at = models.DateTimeField()
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [models.UniqueConstraint(name="member_external_id", fields=["program", "external_id"])]
-
-    def __str__(self) -> str:
-        return self.external_id
+from core.models import Program
+from membership.models.members import Member
 
 
 class OrderKey(models.Model):
@@ -94,10 +59,43 @@ class Order(models.Model):
         return self.external_id
 
 
+class OrderEdit(models.Model):
+    """A change of a paid order: the lines it added, in force from `edited_at`. What it removed is a refund.
+
+    `amount_minor` of the order's currency: what the added lines cost.
+    """
+
+    order = models.ForeignKey(Order, models.PROTECT, related_name="edits", db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False)
+    external_id = models.CharField(max_length=200)
+    edited_at = models.DateTimeField()
+    local_date = models.DateField()
+    amount_minor = models.BigIntegerField()
+    program_amount_minor = models.BigIntegerField()
+    content_digest = models.BinaryField(max_length=16)
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["edited_at", "external_id"]
+        indexes = [models.Index(name="orderedit_member_edited", fields=["member", "edited_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                name="orderedit_external_id", fields=["order", "external_id", "member"], nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                name="orderedit_amounts", condition=Q(amount_minor__gte=0, program_amount_minor__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.external_id
+
+
 class OrderLine(models.Model):
     """One paid line. What came back is counted here so that the database can refuse a unit too many.
 
-    The member is the order's, whose constraint the database checks once an order and not once a line.
+    A line that an edit added after payment names the edit and counts from its instant on. The member is the order's,
+    whose constraint the database checks once an order and not once a line.
     """
 
     order = models.ForeignKey(Order, models.PROTECT, related_name="lines", db_index=False)
@@ -110,6 +108,9 @@ class OrderLine(models.Model):
     amount_minor = models.BigIntegerField()
     program_amount_minor = models.BigIntegerField()
     discount_minor = models.BigIntegerField(default=0)
+    edit = models.ForeignKey(
+        "OrderEdit", models.PROTECT, related_name="lines", null=True, db_index=False, db_constraint=False
+    )
     returned_units = models.PositiveIntegerField(default=0)
     returned_minor = models.BigIntegerField(default=0)
 
@@ -257,144 +258,3 @@ class MemberDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.member_id} {self.day}"
-
-
-class Ladder(models.Model):
-    """An ordered set of tiers. A program may run several side by side; the first by id is its main one.
-
-    `evaluated_at` is the last evaluation instant that has begun: facts dated before it are late and mark
-    their member dirty. `completed_at` is the last one that has finished for every member.
-    """
-
-    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
-    code = models.SlugField(max_length=63)
-    name = models.CharField(max_length=200)
-    evaluated_at = models.DateTimeField(null=True, editable=False)
-    completed_at = models.DateTimeField(null=True, editable=False)
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [models.UniqueConstraint(name="ladder_code", fields=["program", "code"])]
-
-    def __str__(self) -> str:
-        return self.code
-
-
-class Tier(models.Model):
-    """A tier's identity, kept over versions; its rank and requirements stand in the version."""
-
-    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="tiers")
-    code = models.SlugField(max_length=63)
-    name = models.CharField(max_length=200)
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [models.UniqueConstraint(name="tier_code", fields=["ladder", "code"])]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class LadderVersion(Version):
-    """What a ladder demands: a `LadderDefinition`."""
-
-    owner = models.ForeignKey(Ladder, models.PROTECT, related_name="versions")
-
-
-class TierCause(models.TextChoices):
-    ENROLLED = "enrolled"
-    UPGRADED = "upgraded"
-    STAYED = "stayed"
-    DOWNGRADED = "downgraded"
-    OVERRIDDEN = "overridden"
-    PAID = "paid"
-    CORRECTED = "corrected"
-    IMPORTED = "imported"
-
-
-class TierPeriod(models.Model):
-    """From `valid_from` the member holds `tier`, until the next live row's `valid_from`.
-
-    A row is live until `superseded_at`; a trigger refuses every other change. `guaranteed_until` is the
-    instant before which no evaluation takes the tier away (grace, minimum stay); a row with cause
-    `stayed` exists only because it moved that instant. `evidence` holds the metric values that decided,
-    by `metric:window` key. Ladder, tier and version are checked by nobody but the services that write the rows: a check
-    would lock the same few rows for every member who moves.
-    """
-
-    member = models.ForeignKey(Member, models.PROTECT, related_name="tier_periods", db_index=False)
-    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
-    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
-    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
-    valid_from = models.DateTimeField()
-    recorded_at = models.DateTimeField()
-    superseded_at = models.DateTimeField(null=True)
-    cause = models.CharField(max_length=10, choices=TierCause.choices)
-    guaranteed_until = models.DateTimeField(null=True)
-    evidence = models.JSONField(default=dict)
-
-    class Meta:
-        ordering = ["member", "ladder", "valid_from", "id"]
-        constraints = [
-            models.UniqueConstraint(
-                name="tierperiod_live", fields=["member", "ladder", "valid_from"], condition=Q(superseded_at=None)
-            ),
-        ]
-        indexes = [models.Index(name="tierperiod_history", fields=["member", "ladder", "valid_from"])]
-
-    def __str__(self) -> str:
-        return f"{self.tier_id} from {self.valid_from}"
-
-
-class DirtyMember(models.Model):
-    """A fact arrived that is older than the ladder's last evaluation: re-run this member from `since`.
-
-    `since` is the instant of the earliest such fact. Cleared by the recompute that has seen it.
-    """
-
-    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
-    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+")
-    since = models.DateTimeField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(name="dirtymember_once", fields=["member", "ladder"])]
-
-    def __str__(self) -> str:
-        return f"{self.member_id} since {self.since}"
-
-
-class Evaluation(models.Model):
-    """One scheduled evaluation of a ladder, its progress by chunk and its outcome. Unique by instant."""
-
-    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="evaluations", db_index=False)
-    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False)
-    at = models.DateTimeField()
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
-
-    class Meta:
-        ordering = ["ladder", "at"]
-        constraints = [models.UniqueConstraint(name="evaluation_once", fields=["ladder", "at"])]
-
-    def __str__(self) -> str:
-        return f"{self.ladder_id} at {self.at}"
-
-
-class EvaluationChunk(models.Model):
-    """A range of member ids of one evaluation: claimed by its row lock, done in one transaction."""
-
-    evaluation = models.ForeignKey(Evaluation, models.CASCADE, related_name="chunks", db_index=False)
-    first_member_id = models.BigIntegerField()
-    last_member_id = models.BigIntegerField()
-    done_at = models.DateTimeField(null=True)
-    upgraded = models.IntegerField(default=0)
-    downgraded = models.IntegerField(default=0)
-
-    class Meta:
-        ordering = ["evaluation", "first_member_id"]
-        constraints = [
-            models.UniqueConstraint(name="evaluationchunk_range", fields=["evaluation", "first_member_id"]),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.first_member_id}-{self.last_member_id}"

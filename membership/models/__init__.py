@@ -1,0 +1,53 @@
+"""Members, the facts the storefront told about them, and the tiers that follow from the facts."""
+
+from membership.models.facts import (
+    Activity,
+    MemberDay,
+    Order,
+    OrderEdit,
+    OrderKey,
+    OrderLine,
+    QualifyingCredit,
+    Refund,
+    RefundLine,
+)
+from membership.models.members import (
+    Member,
+    MemberKind,
+    MemberStatus,
+)
+from membership.models.tiers import (
+    DirtyMember,
+    Evaluation,
+    EvaluationChunk,
+    Ladder,
+    LadderVersion,
+    Tier,
+    TierCause,
+    TierOverride,
+    TierPeriod,
+)
+
+__all__ = [
+    "Activity",
+    "DirtyMember",
+    "Evaluation",
+    "EvaluationChunk",
+    "Ladder",
+    "LadderVersion",
+    "Member",
+    "MemberDay",
+    "MemberKind",
+    "MemberStatus",
+    "Order",
+    "OrderEdit",
+    "OrderKey",
+    "OrderLine",
+    "QualifyingCredit",
+    "Refund",
+    "RefundLine",
+    "Tier",
+    "TierCause",
+    "TierOverride",
+    "TierPeriod",
+]

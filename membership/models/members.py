@@ -1,0 +1,41 @@
+"""Members of a program."""
+
+from django.db import models
+
+from core.models import Program
+
+
+class MemberKind(models.TextChoices):
+    PERSON = "person"
+    HOUSEHOLD = "household"
+
+
+class MemberStatus(models.TextChoices):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ERASED = "erased"
+
+
+class Member(models.Model):
+    """Someone enrolled in a program, addressed by the storefront's own id.
+
+    `joined_at` is when membership began: the first tier period starts there. Older facts count all the same.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    external_id = models.CharField(max_length=200, db_collation="C")
+    kind = models.CharField(max_length=9, choices=MemberKind.choices, default=MemberKind.PERSON)
+    status = models.CharField(max_length=9, choices=MemberStatus.choices, default=MemberStatus.ACTIVE)
+    locale = models.CharField(max_length=15, blank=True)
+    country = models.CharField(max_length=2, blank=True)
+    birthday = models.DateField(null=True, blank=True)
+    consents = models.JSONField(default=dict, blank=True)
+    joined_at = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="member_external_id", fields=["program", "external_id"])]
+
+    def __str__(self) -> str:
+        return self.external_id

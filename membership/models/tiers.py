@@ -1,0 +1,176 @@
+"""Ladders and tiers, who holds which tier since when and why, and the evaluations that decide it."""
+
+from django.db import models
+from django.db.models import F, Q
+
+from core.models import Program, Version
+from membership.models.members import Member
+
+
+class Ladder(models.Model):
+    """An ordered set of tiers. A program may run several side by side; the first by id is its main one.
+
+    `evaluated_at` is the last evaluation instant that has begun: facts dated before it are late and mark
+    their member dirty. `completed_at` is the last one that has finished for every member.
+    """
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+")
+    code = models.SlugField(max_length=63)
+    name = models.CharField(max_length=200)
+    evaluated_at = models.DateTimeField(null=True, editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="ladder_code", fields=["program", "code"])]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Tier(models.Model):
+    """A tier's identity, kept over versions; its rank and requirements stand in the version."""
+
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="tiers")
+    code = models.SlugField(max_length=63)
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="tier_code", fields=["ladder", "code"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LadderVersion(Version):
+    """What a ladder demands: a `LadderDefinition`."""
+
+    owner = models.ForeignKey(Ladder, models.PROTECT, related_name="versions")
+
+
+class TierCause(models.TextChoices):
+    ENROLLED = "enrolled"
+    UPGRADED = "upgraded"
+    STAYED = "stayed"
+    DOWNGRADED = "downgraded"
+    OVERRIDDEN = "overridden"
+    PAID = "paid"
+    CORRECTED = "corrected"
+    IMPORTED = "imported"
+
+
+class TierPeriod(models.Model):
+    """From `valid_from` the member holds `tier`, until the next live row's `valid_from`.
+
+    A row is live until `superseded_at`; a trigger refuses every other change. `guaranteed_until` is the
+    instant before which no evaluation takes the tier away (grace, minimum stay); a row with cause
+    `stayed` exists only because it moved that instant. `evidence` holds the metric values that decided,
+    by `metric:window` key. Ladder, tier and version are checked by nobody but the services that write the rows: a check
+    would lock the same few rows for every member who moves.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="tier_periods", db_index=False)
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    valid_from = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+    superseded_at = models.DateTimeField(null=True)
+    cause = models.CharField(max_length=10, choices=TierCause.choices)
+    guaranteed_until = models.DateTimeField(null=True)
+    evidence = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["member", "ladder", "valid_from", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="tierperiod_live", fields=["member", "ladder", "valid_from"], condition=Q(superseded_at=None)
+            ),
+        ]
+        indexes = [models.Index(name="tierperiod_history", fields=["member", "ladder", "valid_from"])]
+
+    def __str__(self) -> str:
+        return f"{self.tier_id} from {self.valid_from}"
+
+
+class TierOverride(models.Model):
+    """An operator's decision: in [valid_from, valid_until) the member holds this tier, whatever the facts say.
+
+    `lifted_at` ends it early. What is recorded never changes, but for that instant, once.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="tier_overrides", db_index=False)
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+")
+    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+")
+    valid_from = models.DateTimeField()
+    valid_until = models.DateTimeField()
+    reason = models.TextField()
+    decided_by = models.CharField(max_length=150, help_text="Login, or the key that decided")
+    recorded_at = models.DateTimeField()
+    lifted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["member", "valid_from"]
+        constraints = [
+            models.UniqueConstraint(name="tieroverride_once", fields=["member", "ladder", "valid_from"]),
+            models.CheckConstraint(name="tieroverride_lasts", condition=Q(valid_until__gt=F("valid_from"))),
+            models.CheckConstraint(name="tieroverride_reason", condition=~Q(reason="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tier_id} until {self.valid_until}"
+
+
+class DirtyMember(models.Model):
+    """A fact arrived that is older than the ladder's last evaluation: re-run this member from `since`.
+
+    `since` is the instant of the earliest such fact. Cleared by the recompute that has seen it.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+")
+    since = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="dirtymember_once", fields=["member", "ladder"])]
+
+    def __str__(self) -> str:
+        return f"{self.member_id} since {self.since}"
+
+
+class Evaluation(models.Model):
+    """One scheduled evaluation of a ladder, its progress by chunk and its outcome. Unique by instant."""
+
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="evaluations", db_index=False)
+    version = models.ForeignKey(LadderVersion, models.PROTECT, related_name="+", db_index=False)
+    at = models.DateTimeField()
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["ladder", "at"]
+        constraints = [models.UniqueConstraint(name="evaluation_once", fields=["ladder", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.ladder_id} at {self.at}"
+
+
+class EvaluationChunk(models.Model):
+    """A range of member ids of one evaluation: claimed by its row lock, done in one transaction."""
+
+    evaluation = models.ForeignKey(Evaluation, models.CASCADE, related_name="chunks", db_index=False)
+    first_member_id = models.BigIntegerField()
+    last_member_id = models.BigIntegerField()
+    done_at = models.DateTimeField(null=True)
+    upgraded = models.IntegerField(default=0)
+    downgraded = models.IntegerField(default=0)
+
+    class Meta:
+        ordering = ["evaluation", "first_member_id"]
+        constraints = [
+            models.UniqueConstraint(name="evaluationchunk_range", fields=["evaluation", "first_member_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first_member_id}-{self.last_member_id}"
