@@ -24,6 +24,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "core",
     "membership",
     "points",
@@ -33,8 +35,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "core.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "core.api.middleware.ApiMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -136,4 +140,27 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": environment.text("PERENNIAL_LOG_LEVEL", "WARNING").upper()},
 }
 
-REST_FRAMEWORK = {"UNAUTHENTICATED_USER": None, "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]}
+REST_FRAMEWORK = {
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "core.api.problems.handle",
+}
+API_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_RATE_PER_MINUTE", 6_000)
+API_MEMBER_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_MEMBER_RATE_PER_MINUTE", 120)
+# A thousand orders of a few lines each stay below it.
+DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("PERENNIAL_API_BODY_BYTES", 8_000_000)
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Perennial",
+    "DESCRIPTION": "Members, tiers and points for storefronts.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": False,
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+}

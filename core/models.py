@@ -199,9 +199,6 @@ class ApiKey(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name = "API key"
-        constraints = [
-            models.CheckConstraint(name="apikey_digest", condition=Q(secret_digest__length=32)),
-        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
@@ -210,13 +207,13 @@ class ApiKey(models.Model):
 class IdempotencyRecord(models.Model):
     """A write under way or answered, by the key its sender chose.
 
-    `caller`: `key` for a program's server keys, `member:<id>` for a member's tokens. While `status` is empty the work
-    is under way until `leased_until`; after that the next sender may take it over. The answer is written in the
-    work's own transaction. Lapsed rows are cleaned up: what is true for ever stands in the ledger's own keys.
+    `caller`: `key` for a program's server keys, `member:<external id>` for a member's tokens. While `status` is empty
+    the work is under way until `leased_until`; after that the next sender may take it over. The answer is written in
+    the work's own transaction. Lapsed rows are cleaned up: what is true for ever stands in the ledger's own keys.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
-    caller = models.CharField(max_length=63)
+    caller = models.CharField(max_length=210)
     key = models.CharField(max_length=255, db_collation="C")
     request_digest = models.BinaryField(max_length=32)
     lease = models.UUIDField()

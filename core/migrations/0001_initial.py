@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
             name="IdempotencyRecord",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("caller", models.CharField(max_length=63)),
+                ("caller", models.CharField(max_length=210)),
                 ("key", models.CharField(db_collation="C", max_length=255)),
                 ("request_digest", models.BinaryField(max_length=32)),
                 ("lease", models.UUIDField()),
@@ -360,10 +360,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="auditentry",
             index=models.Index(fields=["target", "id"], name="auditentry_target"),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(condition=models.Q(("secret_digest__length", 32)), name="apikey_digest"),
         ),
         migrations.AddIndex(
             model_name="idempotencyrecord",

@@ -1,0 +1,46 @@
+"""Lists come in pages, each with a cursor for the next: stable while rows are added, and as fast at the end."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api.problems import Problem
+
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+
+
+class Page(CursorPagination):
+    """`limit` rows from `cursor` on. The query set's own order must be unique."""
+
+    page_size = PAGE_SIZE
+    page_size_query_param = "limit"
+    max_page_size = MAX_PAGE_SIZE
+
+    def get_page_size(self, request: Request) -> int:
+        """Return the limit asked for.
+
+        Raises: Problem 400 for one out of bounds: quietly giving another would look like the end of the list.
+        """
+        told = request.query_params.get("limit", str(PAGE_SIZE))
+        if not (told.isascii() and told.isdecimal()) or not 1 <= int(told) <= MAX_PAGE_SIZE:
+            raise Problem(400, "invalid_parameter", f"limit: a whole number from 1 to {MAX_PAGE_SIZE}.")
+        return int(told)
+
+    def get_ordering(self, _request: Request, queryset: Any, _view: Any) -> tuple[str, ...]:
+        """Return the order that the query set has."""
+        return tuple(queryset.query.order_by)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Return the rows with the addresses of the pages beside them."""
+        return Response({"results": data, "next": self.get_next_link(), "previous": self.get_previous_link()})
+
+
+class PageOf(BaseModel):
+    """What every page has beside its `results`: the addresses of the next and the previous page, if there are."""
+
+    next: str | None
+    previous: str | None

@@ -1,0 +1,51 @@
+"""The types of which requests and answers are made: pydantic models, in the OpenAPI schema as they stand here."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+# Exact in every JSON reader.
+MAX_INTEGER = 2**53 - 1
+# PostgreSQL stores no NUL, and no control character is part of a name.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+
+class Body(BaseModel):
+    """A request's body: unknown keys are refused, so that a mistyped one is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """An answer's body."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("write a whole number")  # noqa: TRY004 pydantic wants ValueError
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+def _instant(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("write an instant with its zone, such as 2026-03-01T12:00:00Z")  # noqa: TRY004 as above
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_whole_number)]
+Minor = Annotated[Integer, Field(ge=0, le=MAX_INTEGER, description="Minor units of the currency: 12.50 GBP is 1250")]
+Points = Annotated[Integer, Field(ge=1, le=MAX_INTEGER)]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Name = Annotated[str, StringConstraints(max_length=63, pattern=_PRINTABLE)]
+Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc)]
+Day = date
