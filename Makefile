@@ -1,6 +1,6 @@
 # Only Python 3.11+ and make are needed. Paths are relative, so that a space in the project's own path does no harm.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-deep check bench lock
+.PHONY: help setup run test test-deep test-browser check bench lock
 
 # 3.12 and 3.11 first: the embedded Redis has wheels for these.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python3.13; do \
@@ -13,8 +13,11 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11.0 -
 RUNTIME := .venv/runtime-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 TOOLS := .venv/tools-$(shell cksum < requirements-dev.lock | cut -d ' ' -f 1)
 
+# Looked for only when it is needed.
+CHROMIUM = $(or $(PERENNIAL_CHROMIUM),$(shell command -v chromium || command -v chromium-browser || command -v google-chrome))
+
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 setup: $(TOOLS) ## make the virtual environment .venv, with all tools
 
@@ -26,6 +29,10 @@ test: $(TOOLS) ## run the tests against real servers of their own
 
 test-deep: $(TOOLS) ## run the long tests: races, kills, large data
 	$(PY) -m pytest -m deep
+
+test-browser: $(TOOLS) ## run the admin in a headless Chromium
+	@test -n "$(CHROMIUM)" || { echo "The browser tests need Chromium; on Debian: apt install chromium; or PERENNIAL_CHROMIUM=..." >&2; exit 1; }
+	$(PY) -m pytest -m browser tests/browser
 
 check: $(TOOLS) ## format, lint, import contracts, types, migrations, architecture
 	$(PY) -m ruff format --check .

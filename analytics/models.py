@@ -1,9 +1,10 @@
-"""Facts for retention, recomputed from dirty keys and never counted up."""
+"""Facts for retention and sums of the ledger, recomputed from what changed and never counted up."""
 
 from django.db import models
 
 from core.models import Program
 from membership.models import Member, Tier
+from points.models import Wallet
 
 
 class MemberMonth(models.Model):
@@ -42,3 +43,26 @@ class DirtyMonth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.member_id} from {self.since}"
+
+
+class WalletDay(models.Model):
+    """What moved in a wallet on a local day, over all members: a projection of the ledger.
+
+    Outstanding points grow by earned + adjusted - redeemed - expired - clawed_back. A reversal gives back what was
+    redeemed; `adjusted` is what operators gave less what they took. `refreshed_at`: when the day was last summed.
+    """
+
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False)
+    day = models.DateField()
+    earned = models.BigIntegerField()
+    redeemed = models.BigIntegerField()
+    expired = models.BigIntegerField()
+    clawed_back = models.BigIntegerField()
+    adjusted = models.BigIntegerField()
+    refreshed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="walletday_once", fields=["wallet", "day"])]
+
+    def __str__(self) -> str:
+        return f"{self.wallet_id} {self.day}"

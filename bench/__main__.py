@@ -11,7 +11,7 @@ from bench.sizes import QUICK, Sizes
 from config.failure import StartError
 from config.launch import server_variables
 
-ROWS = ("queries", "earn", "burn", "full", "bulk", "expiry", "tiers")
+ROWS = ("queries", "earn", "burn", "full", "bulk", "expiry", "tiers", "summary", "intake")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415
 
-    from bench import batches, expiries, figures, postings, tiers  # noqa: PLC0415
+    from bench import api, batches, expiries, figures, postings, tiers  # noqa: PLC0415
 
     measures = {
         "queries": postings.queries,
@@ -58,6 +58,8 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
         "bulk": batches.bulk,
         "expiry": expiries.expiry,
         "tiers": tiers.evaluation,
+        "summary": api.member_summary,
+        "intake": api.order_intake,
     }
     call_command("migrate", verbosity=0)
     print(sizes, flush=True)

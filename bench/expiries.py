@@ -34,8 +34,8 @@ def expiry(sizes: Sizes) -> list[Figure]:
         fallen = job.settle_due(
             program=world.program, through=through, at=through, on_progress=lambda _: ends.append(perf_counter())
         )
-        if fallen != lots:
-            raise RuntimeError(f"{fallen} lots fell due, not {lots}")
+        if fallen.expired != lots:
+            raise RuntimeError(f"{fallen.expired} lots fell due, not {lots}")
         pauses.append(max(end - start for start, end in pairwise(ends)))
         return lots / (perf_counter() - began)
 
@@ -68,7 +68,7 @@ def _script(world: World, day: int) -> str:
     due = Account.objects.filter(wallet_id=world.wallet_id, next_due_at__lte=through).order_by("id")
     ids = list(due.values_list("id", flat=True))
     return "\n".join(
-        f"SELECT points_settle_accounts(ARRAY{ids[start : start + job.ACCOUNTS_PER_BATCH]},"
+        f"SELECT * FROM points_settle_accounts(ARRAY{ids[start : start + job.ACCOUNTS_PER_BATCH]},"
         f" '{through.isoformat()}', '{through.isoformat()}');"
         for start in range(0, len(ids), job.ACCOUNTS_PER_BATCH)
     )

@@ -9,6 +9,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 TRUE, FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
+def variables() -> dict[str, str]:
+    """Return all of them, for a process that is started."""
+    return dict(os.environ)
+
+
 def text(name: str, default: str = "") -> str:
     """Return a variable's text."""
     return os.environ.get(name, default)

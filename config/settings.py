@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from celery.schedules import crontab
+
 from config import environment, unfold
 from config.installation import installation_secret
 from config.server_urls import celery_broker_url, parse_database_url
@@ -16,12 +18,14 @@ CSRF_TRUSTED_ORIGINS = environment.words("PERENNIAL_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -107,7 +111,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3_600}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "check-ledgers": {"task": "points.check_ledgers", "schedule": crontab(hour=3, minute=10)},
+    "refresh-wallet-days": {"task": "analytics.refresh_wallet_days", "schedule": 300.0, "options": {"expires": 300}},
     "deliver-outbox": {"task": "core.deliver_outbox", "schedule": 5.0, "options": {"expires": 30}},
+    "close-days": {"task": "storefront.close_days", "schedule": 300.0, "options": {"expires": 300}},
+    "clean-up": {"task": "core.clean_up", "schedule": crontab(minute=40), "options": {"expires": 3_000}},
+    "send-webhooks": {"task": "core.send_webhooks", "schedule": 5.0, "options": {"expires": 10}},
 }
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -121,6 +130,7 @@ UNFOLD = unfold.UNFOLD
 
 LANGUAGE_CODE = "en"
 FORMAT_MODULE_PATH = "config.formats"
+LOCALE_PATHS = [BASE_DIR / "locale"]
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 
 STATIC_URL = "/static/"
@@ -137,20 +147,33 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "config.logs.JsonFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    # Its warnings name paths, and so members; what it says of refused requests, core.request_id says by route.
+    "loggers": {"django.request": {"level": "ERROR"}},
     "root": {"handlers": ["stderr"], "level": environment.text("PERENNIAL_LOG_LEVEL", "WARNING").upper()},
 }
 
 REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "core.api.openapi.Operations",
     "EXCEPTION_HANDLER": "core.api.problems.handle",
 }
+WEBHOOKS_PRIVATE_HOSTS = environment.flag("PERENNIAL_WEBHOOKS_PRIVATE_HOSTS")
 API_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_RATE_PER_MINUTE", 6_000)
 API_MEMBER_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_MEMBER_RATE_PER_MINUTE", 120)
 # A thousand orders of a few lines each stay below it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("PERENNIAL_API_BODY_BYTES", 8_000_000)
+
+# How many days what has served its time is kept; core/services/cleanup.py.
+RETENTION_DAYS = {
+    "idempotency": environment.integer("PERENNIAL_IDEMPOTENCY_DAYS", 2),
+    "outbox": environment.integer("PERENNIAL_OUTBOX_DAYS", 7),
+    "events": environment.integer("PERENNIAL_EVENTS_DAYS", 90),
+    "webhook_log": environment.integer("PERENNIAL_WEBHOOK_LOG_DAYS", 30),
+    "audit": environment.integer("PERENNIAL_AUDIT_DAYS", 0),
+}
+
+METRICS_TOKEN = environment.text("PERENNIAL_METRICS_TOKEN")
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Perennial",
@@ -162,5 +185,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": False,
+    # Enumerations stay where they are told: fields of one name have different ones.
+    "POSTPROCESSING_HOOKS": [],
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }

@@ -2,12 +2,14 @@
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from config import environment
 from config.embedded.child import Child, Program, Spawner
@@ -17,6 +19,7 @@ from config.failure import StartError
 HOST = "127.0.0.1"
 OPERATOR = "operator"
 PASSWORD_FILE = "operator-password"  # noqa: S105 a file's name
+KEY_FILE = "api-key"
 WEB_START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 WATCH_SECONDS = 0.25
@@ -64,8 +67,10 @@ class _Application:
             self._finish("prepare")
             if demo:
                 self._finish("demo")
-            web = self._start("web", [*WEB.split(), "--bind", f"{HOST}:{port}"])
-            self._start("worker", WORKER.split(), {"PERENNIAL_STATEMENT_TIMEOUT_MS": str(TASK_STATEMENT_TIMEOUT_MS)})
+            metrics = {"PROMETHEUS_MULTIPROC_DIR": str(_make_metrics_directory())}
+            web = self._start("web", [*WEB.split(), "--bind", f"{HOST}:{port}"], metrics)
+            timeout = {"PERENNIAL_STATEMENT_TIMEOUT_MS": str(TASK_STATEMENT_TIMEOUT_MS)}
+            self._start("worker", WORKER.split(), metrics | timeout)
             schedule = environment.data_directory() / "beat-schedule"
             self._start("beat", [*BEAT.split(), "--schedule", str(schedule)])
             self._wait_for_web(web, port)
@@ -133,6 +138,14 @@ def _check_port(port: int) -> None:
             ) from None
 
 
+def _make_metrics_directory() -> Path:
+    """Make the directory in which the processes add up their histograms, empty."""
+    directory = environment.data_directory() / "metrics"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
 def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=WEB_START_SECONDS)
     try:
@@ -148,6 +161,10 @@ def _announce(port: int) -> None:
     password_file = environment.data_directory() / PASSWORD_FILE
     password = password_file.read_text().strip() if password_file.exists() else "the one that you chose"
     _say(f"\nPerennial is at http://{HOST}:{port}/admin/\n  user:     {OPERATOR}\n  password: {password}")
+    key_file = environment.data_directory() / KEY_FILE
+    if key_file.exists():
+        _say(f"The API is at http://{HOST}:{port}/api/v1/, described at http://{HOST}:{port}/api/docs/")
+        _say(f"  key of the demo program: {key_file.read_text().strip()}")
     _say(f"Logs are in {environment.data_directory() / 'logs'}. Ctrl-C stops everything.")
 
 

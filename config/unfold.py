@@ -3,10 +3,16 @@
 from typing import Any
 
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 
-def _page(title: str, icon: str, model: str) -> dict[str, Any]:
+def _stylesheet(_request: HttpRequest) -> str:
+    return static("core/admin.css")
+
+
+def _page(title: Any, icon: str, model: str) -> dict[str, Any]:
     """Return a sidebar entry for a model's list, shown to those who may see it."""
     app, name = model.split(".")
 
@@ -20,10 +26,13 @@ def _page(title: str, icon: str, model: str) -> dict[str, Any]:
 UNFOLD = {
     "SITE_TITLE": "Perennial",
     "SITE_HEADER": "Perennial",
-    "SITE_SUBHEADER": "Membership, points and referrals",
+    "SITE_SUBHEADER": _("Membership, points and referrals"),
     "SITE_SYMBOL": "local_florist",
     "SITE_URL": None,
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_LANGUAGES": True,
+    "STYLES": [_stylesheet],
+    "DASHBOARD_CALLBACK": "storefront.admin.dashboard.build",
     "COLORS": {
         "primary": {
             "50": "oklch(98% .018 155)",
@@ -41,41 +50,49 @@ UNFOLD = {
     },
     "SIDEBAR": {
         "navigation": [
+            {"items": [{"title": _("Dashboard"), "icon": "dashboard", "link": reverse_lazy("admin:index")}]},
             {
-                "title": "Members",
+                "title": _("Members"),
                 "separator": True,
                 "items": [
-                    _page("Members", "group", "membership.member"),
-                    _page("Orders", "shopping_bag", "membership.order"),
-                    _page("Refunds", "undo", "membership.refund"),
-                    _page("Activities", "bolt", "membership.activity"),
-                    _page("Tier periods", "military_tech", "membership.tierperiod"),
+                    _page(_("Members"), "group", "membership.member"),
+                    _page(_("Orders"), "shopping_bag", "membership.order"),
+                    _page(_("Refunds"), "undo", "membership.refund"),
+                    _page(_("Activities"), "bolt", "membership.activity"),
+                    _page(_("Tier periods"), "military_tech", "membership.tierperiod"),
+                    _page(_("Ledger"), "receipt_long", "points.ledgertransaction"),
                 ],
             },
             {
-                "title": "Points",
-                "separator": True,
-                "items": [_page("Ledger", "receipt_long", "points.ledgertransaction")],
-            },
-            {
-                "title": "Programs",
+                "title": _("Programs"),
                 "separator": True,
                 "items": [
-                    _page("Programs", "storefront", "core.program"),
-                    _page("Ladders", "stairs", "membership.ladder"),
-                    _page("Wallets", "account_balance_wallet", "points.wallet"),
-                    _page("Earn rules", "rule", "points.earnrule"),
+                    _page(_("Programs"), "storefront", "core.program"),
+                    _page(_("Ladders"), "stairs", "membership.ladder"),
+                    _page(_("Wallets"), "account_balance_wallet", "points.wallet"),
+                    _page(_("Earn rules"), "rule", "points.earnrule"),
                 ],
             },
             {
-                "title": "Operations",
+                "title": _("Integration"),
                 "separator": True,
                 "items": [
-                    _page("Evaluations", "event_repeat", "membership.evaluation"),
-                    _page("Outbox", "outbox", "core.outboxevent"),
-                    _page("Audit", "history", "core.auditentry"),
-                    _page("Operators", "person", "auth.user"),
-                    _page("Groups", "groups", "auth.group"),
+                    _page(_("API keys"), "key", "core.apikey"),
+                    _page(_("Events"), "notifications", "core.event"),
+                    _page(_("Webhook endpoints"), "webhook", "core.webhookendpoint"),
+                    _page(_("Webhook deliveries"), "outgoing_mail", "core.webhookdelivery"),
+                ],
+            },
+            {
+                "title": _("Operations"),
+                "separator": True,
+                "items": [
+                    _page(_("Day closes"), "event_available", "storefront.dayclose"),
+                    _page(_("Evaluations"), "event_repeat", "membership.evaluation"),
+                    _page(_("Outbox"), "outbox", "core.outboxevent"),
+                    _page(_("Audit trail"), "history", "core.auditentry"),
+                    _page(_("Operators"), "person", "auth.user"),
+                    _page(_("Groups"), "groups", "auth.group"),
                 ],
             },
         ],

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 
 class Program(models.Model):
@@ -31,6 +32,10 @@ class Program(models.Model):
 
     class Meta:
         ordering = ["code"]
+        permissions = [
+            ("draft_version", "Can write drafts of ladders, wallets and earn rules"),
+            ("publish_version", "Can publish drafts"),
+        ]
         constraints = [models.CheckConstraint(name="program_currency", condition=Q(currency__regex=r"^[A-Z]{3}$"))]
 
     def __str__(self) -> str:
@@ -59,9 +64,9 @@ class Market(models.Model):
 
 
 class VersionStatus(models.TextChoices):
-    DRAFT = "draft"
-    PUBLISHED = "published"
-    RETIRED = "retired"
+    DRAFT = "draft", _("Draft")
+    PUBLISHED = "published", _("Published")
+    RETIRED = "retired", _("Retired")
 
 
 class Version(models.Model):
@@ -69,7 +74,9 @@ class Version(models.Model):
 
     Subclasses add the foreign key `owner` and install the trigger `core_guard_version`, which refuses
     any change to a version that is no longer a draft. A version that left the draft state is in force for
-    everything that happens from `effective_at` (empty: from the beginning) until its successor's.
+    everything that happens from `effective_at` (empty: from the beginning) until its successor's, or until `ended_at`:
+    from then on none is, until another one is published. An owner has at
+    most one draft. Its number is the one it will be published as; once another version has taken that, it is stale.
     """
 
     number = models.PositiveIntegerField()
@@ -77,17 +84,26 @@ class Version(models.Model):
     definition = models.JSONField()
     published_at = models.DateTimeField(null=True, editable=False)
     effective_at = models.DateTimeField(null=True, editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         abstract = True
         ordering = ["owner", "number"]
         constraints = [
-            models.UniqueConstraint(name="%(class)s_number", fields=["owner", "number"]),
+            models.UniqueConstraint(
+                name="%(class)s_number", fields=["owner", "number"], condition=~Q(status="draft")
+            ),
+            models.UniqueConstraint(name="%(class)s_draft", fields=["owner"], condition=Q(status="draft")),
             models.UniqueConstraint(
                 name="%(class)s_effective",
                 fields=["owner", "effective_at"],
                 condition=~Q(status="draft"),
                 nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                name="%(class)s_ended",
+                condition=Q(ended_at=None)
+                | Q(status="retired") & (Q(effective_at=None) | Q(ended_at__gt=models.F("effective_at"))),
             ),
         ]
 
@@ -128,6 +144,7 @@ class OutboxReceipt(models.Model):
 
     class Meta:
         ordering = ["id"]
+        permissions = [("retry_receipt", "Can retry failed deliveries of the outbox")]
         constraints = [models.UniqueConstraint(name="outboxreceipt_once", fields=["event", "subscriber"])]
         indexes = [models.Index(name="outboxreceipt_due", fields=["next_attempt_at"], condition=Q(done_at=None))]
 
@@ -138,7 +155,7 @@ class OutboxReceipt(models.Model):
 class AuditEntry(models.Model):
     """Who changed what, why, from what to what. Append-only."""
 
-    program = models.ForeignKey(Program, models.PROTECT, related_name="+", null=True)
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", null=True, db_index=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", null=True)
     actor = models.CharField(max_length=150, help_text="Login, or the command that acted")
     action = models.CharField(max_length=63)
@@ -149,9 +166,15 @@ class AuditEntry(models.Model):
     recorded_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["-id"]
+        ordering = ["-recorded_at", "-id"]
         verbose_name_plural = "audit entries"
-        indexes = [models.Index(name="auditentry_target", fields=["target", "id"])]
+        indexes = [
+            models.Index(name="auditentry_target", fields=["target", "recorded_at", "id"]),
+            models.Index(name="auditentry_program", fields=["program", "recorded_at", "id"]),
+            models.Index(name="auditentry_action", fields=["action", "recorded_at", "id"]),
+            models.Index(name="auditentry_actor", fields=["actor", "recorded_at", "id"]),
+            models.Index(name="auditentry_recorded", fields=["recorded_at", "id"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target}"
@@ -199,6 +222,7 @@ class ApiKey(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name = "API key"
+        permissions = [("issue_key", "Can issue, rotate and revoke API keys")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix})"
@@ -320,9 +344,12 @@ class WebhookDelivery(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "webhook deliveries"
+        permissions = [("replay_delivery", "Can send webhook deliveries again")]
         constraints = [models.UniqueConstraint(name="webhookdelivery_once", fields=["endpoint", "event"])]
         indexes = [
-            models.Index(name="webhookdelivery_due", fields=["next_attempt_at"], condition=~Q(next_attempt_at=None))
+            models.Index(
+                name="webhookdelivery_due", fields=["endpoint", "next_attempt_at"], condition=~Q(next_attempt_at=None)
+            )
         ]
 
     def __str__(self) -> str:

@@ -1,10 +1,12 @@
 """core's part of a program file: the program itself and its markets."""
 
+import re
+from datetime import date
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StrictBool, StringConstraints
 
 from core import locks
 from core.models import Market, Program
@@ -24,6 +26,12 @@ def _read_time_zone(value: str) -> str:
     return value
 
 
+def _read_day(value: Any) -> date:
+    if isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII):
+        return date.fromisoformat(value)  # says itself what is wrong with a 31st of June
+    raise ValueError(f"{value!r} is no day such as 2026-03-01")
+
+
 @lru_cache(maxsize=1)
 def _time_zones() -> set[str]:
     return available_timezones()
@@ -40,6 +48,18 @@ class ProgramEntry(Coded):
     name: Name
     currency: Currency
     time_zone: TimeZone
+    start_date: Annotated[date, BeforeValidator(_read_day)] | None = None
+    sandbox: StrictBool = False
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields of the program's row."""
+        return {
+            "name": self.name,
+            "currency": self.currency,
+            "time_zone": self.time_zone,
+            "start_date": self.start_date,
+            "is_sandbox": self.sandbox,
+        }
 
 
 class MarketEntry(Coded):
@@ -49,6 +69,10 @@ class MarketEntry(Coded):
     time_zone: TimeZone
     locales: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=15)], ...]
     countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...]
+
+
+# By the file's keys.
+_FIXED = {"currency": "currency", "time_zone": "time_zone", "sandbox": "is_sandbox"}
 
 
 def parse_program(reader: Reader) -> ProgramEntry | None:
@@ -69,24 +93,20 @@ def open_program(entry: ProgramEntry) -> tuple[Program, bool]:
 
     Locks: the program's row, so that two files are applied one after the other.
     """
-    program, is_new = Program.objects.get_or_create(
-        code=entry.code,
-        defaults={"name": entry.name, "currency": entry.currency, "time_zone": entry.time_zone},
-    )
+    program, is_new = Program.objects.get_or_create(code=entry.code, defaults=entry.row())
     return locks.lock_row(program), is_new
 
 
 def apply_program(journal: Journal, entry: ProgramEntry, *, is_new: bool) -> None:
-    """Bring the program's own fields in line; its currency and zone only before the first fact."""
-    program = journal.program
+    """Bring the program's own fields in line; those that are fixed only before the first fact."""
+    program, values = journal.program, entry.row()
     if program.opened_at is not None:
-        fixed = [name for name in ("currency", "time_zone") if getattr(program, name) != getattr(entry, name)]
+        fixed = {key: getattr(program, name) for key, name in _FIXED.items() if getattr(program, name) != values[name]}
         journal.problems.extend(
-            f"program.{name}: is fixed at {getattr(program, name)} since the first fact was recorded" for name in fixed
+            f"program.{key}: is fixed at {value} since the first fact was recorded" for key, value in fixed.items()
         )
         if fixed:
             return
-    values = {"name": entry.name, "currency": entry.currency, "time_zone": entry.time_zone}
     apply_fields(journal, f"program {program.code}", program, values, is_new=is_new)
 
 

@@ -4,11 +4,12 @@ Reading never stops at the first mistake: it collects them, each with its path. 
 changed; to plan is to apply and roll back, so a plan cannot say anything else than what applying does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
+from django.contrib.auth.models import User
 from django.db import models
 from pydantic import ValidationError
 
@@ -84,11 +85,6 @@ class Reader:
             return []
         return [str(entry.get("code", "")) if isinstance(entry, dict) else "" for entry in entries]
 
-    def require_known(self, path: str, code: str, known: Sequence[str], what: str) -> None:
-        """Note a reference to something the file does not define."""
-        if code not in known:
-            self.problems.append(f"{path}: there is no {what} {code}{did_you_mean(code, known)}")
-
     def finish(self) -> None:
         """Refuse the document if anything in it is wrong.
 
@@ -115,6 +111,8 @@ class Journal:
     program: Program
     actor: str
     at: datetime
+    user: User | None = None
+    reason: str = ""
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -139,6 +137,8 @@ class Journal:
             action=f"{target.split(maxsplit=1)[0]}.{verb}",
             target=target,
             actor=self.actor,
+            user=self.user,
+            reason=self.reason,
             at=self.at,
             program=self.program,
             before=before,
@@ -158,6 +158,40 @@ def apply_fields(journal: Journal, target: str, row: models.Model, values: dict[
         journal.changed(target, before, values)
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is versioned alike, such as ladders: its word in files and audit entries and the shape of its definitions.
+
+    `check` returns what the rest of the program has against a definition, each as `path: reason`. `prepare` writes
+    what must be there before the version is.
+    """
+
+    word: str
+    model: type[Definition]
+    check: Callable[[Any, Any], list[str]] = lambda _owner, _definition: []
+    prepare: Callable[[Any, Any], None] = lambda _owner, _definition: None
+
+    def target(self, owner: Any) -> str:
+        """Return what the owner is called in plans and in the audit trail."""
+        return f"{self.word} {owner.code}"
+
+    def publish(self, journal: Journal, owner: models.Model, definition: Definition) -> None:
+        """Publish a definition that was checked as the owner's next version, unless it changes nothing."""
+        self.prepare(owner, definition)
+        apply_version(journal, self.target(owner), owner, definition, self.model)
+
+    def end(self, journal: Journal, owner: models.Model) -> None:
+        """End the owner's published version, if there is one."""
+        ended = versions.end(owner, at=journal.at)
+        if ended is not None:
+            journal.removed(self.target(owner), reread(ended.definition, self.model, journal.program.currency))
+
+
+def unknown_reference(path: str, code: str, known: Collection[str], what: str) -> list[str]:
+    """Return what is wrong with a reference to something by its code: nothing if it is known."""
+    return [] if code in known else [f"{path}: there is no {what} {code}{did_you_mean(code, known)}"]
+
+
 def apply_version(journal: Journal, target: str, owner: models.Model, definition: D, model: type[D]) -> None:
     """Publish a definition as the owner's next version if it means something else than the published one.
 
@@ -171,13 +205,13 @@ def apply_version(journal: Journal, target: str, owner: models.Model, definition
         version = versions.publish(owner, after, at=journal.at)
         journal.created(target, after, f": v{version.number}")
         return
-    before = _reread(published.definition, model, currency)
+    before = reread(published.definition, model, currency)
     if before != after:
         version = versions.publish(owner, after, at=journal.at)
         journal.changed(target, before, after, f": v{published.number} -> v{version.number}")
 
 
-def _reread(stored: dict[str, Any], model: type[D], currency: str) -> dict[str, Any]:
+def reread(stored: dict[str, Any], model: type[D], currency: str) -> dict[str, Any]:
     """Return a stored definition as this release would write it."""
     try:
         return as_written(model.model_validate(stored, context={"currency": currency}), currency)

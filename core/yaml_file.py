@@ -39,20 +39,58 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that writes what the loader above reads."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        """Write out what occurs twice: a person edits it."""
+        return True
+
+
+def _write_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Write text in double quotes where it looks like something else, as program files do."""
+    tag = "tag:yaml.org,2002:str"
+    is_plain = dumper.resolve(yaml.ScalarNode, text, (True, False)) == tag  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(tag, text, style=None if is_plain else '"')
+
+
+_Dumper.add_representer(str, _write_text)
+
+
+def write_yaml(document: Any) -> str:
+    """Return a document as YAML in the order of its keys, the innermost lists and mappings on one line."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
 def read_yaml(path: Path) -> Any:
     """Return the one document of a YAML file.
 
     Raises: UnreadableFile.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a SafeLoader
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UnreadableFile(f"{path}: is not UTF-8 text") from error
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the one document of a YAML text.
+
+    Raises: UnreadableFile.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UnreadableFile(f"{path}: {where}{error.problem}") from error
+        raise UnreadableFile(f"{where}{error.problem}") from error
     except yaml.YAMLError as error:
-        raise UnreadableFile(f"{path}: {error}") from error
+        raise UnreadableFile(str(error)) from error
+    except RecursionError as error:
+        raise UnreadableFile("is nested too deeply") from error

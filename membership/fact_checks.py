@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, NoReturn, TypeVar
 
+from core.calendar import day_start
+from core.models import Program
 from core.money import allocate
 from membership.fact_inputs import (
     ActivityInput,
@@ -18,6 +20,7 @@ from membership.fact_inputs import (
     CreditInput,
     FactConflict,
     MemberInput,
+    OrderEditInput,
     OrderInput,
     OrderLineInput,
     RefundInput,
@@ -40,16 +43,31 @@ NAME_LENGTH = 63
 LOCALE_LENGTH = 15
 COUNTRY_LENGTH = 2
 
-T = TypeVar("T", OrderInput, RefundInput, ActivityInput, CreditInput)
+T = TypeVar("T", OrderInput, OrderEditInput, RefundInput, ActivityInput, CreditInput)
 Line = tuple[Any, ...]
 _Amounts = OrderInput | OrderLineInput | RefundInput | RefundLineInput
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What all facts of a program have in common: its currency, and from when to when they may have happened."""
+
+    currency: str
+    first: datetime = EARLIEST
+    last: datetime = LATEST
+
+
+def frame_of(program: Program, *, last: datetime | None = None) -> Frame:
+    """Return the frame of a program's facts. `last`: what is dated after it is refused; None: any date."""
+    first = day_start(program.start_date, program.time_zone) if program.start_date else EARLIEST
+    return Frame(program.currency, first, last or LATEST)
 
 
 @dataclass(frozen=True, slots=True)
 class Checked(Generic[T]):
     """A fact that is sound in itself; `key` is what makes it unique in its program, `name` what messages call it.
 
-    `lines` of an order: external_id, position, sku, category, units, amount, program amount, discount.
+    `lines` of an order or an edit: external_id, position, sku, category, units, amount, program amount, discount.
     `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount.
     """
 
@@ -61,12 +79,12 @@ class Checked(Generic[T]):
     lines: Sequence[Line] = ()
 
 
-def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
+def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
     """Check an order and fill in what it leaves to its program.
 
     Raises: BadFact.
     """
-    check = _Check(order.external_id)
+    check, currency = _Check(order.external_id, frame), frame.currency
     check.text("external_id", order.external_id, ID_LENGTH)
     check.text("member", order.member, ID_LENGTH, empty=True)
     for name in ("market", "country", "channel", "device"):
@@ -75,14 +93,14 @@ def check_order(order: OrderInput, currency: str) -> Checked[OrderInput]:
     paid_at = check.instant("paid_at", order.paid_at)
     amount = check.program_amount(order, order.currency, currency)
     lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
-    rows = _order_lines(check, order, lines, amount, currency)
+    rows = _order_lines(check, order, lines, amount)
     told = (order.member, paid_at, order.currency, order.amount_minor, amount)
     place = (order.market, order.country, order.channel, order.device)
     return Checked(order, check.external_id, (order.external_id,), _digest(*told, *place, rows), amount, rows)
 
 
 def _order_lines(
-    check: "_Check", order: OrderInput, lines: Sequence[OrderLineInput], amount: int, currency: str
+    check: "_Check", fact: OrderInput | OrderEditInput, lines: Sequence[OrderLineInput], amount: int
 ) -> list[Line]:
     for index, line in enumerate(lines):
         check.line(index)
@@ -92,7 +110,7 @@ def _order_lines(
         check.number("units", line.units, 1, MAX_COUNT)
         check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
         check.number("discount_minor", line.discount_minor, 0, MAX_AMOUNT)
-    amounts = _program_amounts(check, order, lines, amount, currency)
+    amounts = _program_amounts(check, fact, lines, amount)
     check.distinct("lines", [line.external_id for line in lines])
     return [
         (
@@ -103,24 +121,50 @@ def _order_lines(
     ]
 
 
-def check_refund(refund: RefundInput, currency: str) -> Checked[RefundInput]:
+def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
+    """Check an edit and what it adds; what it removes is checked as the refund that it becomes.
+
+    Raises: BadFact.
+    """
+    check = _Check(edit.external_id, frame)
+    check.text("external_id", edit.external_id, ID_LENGTH)
+    check.text("order", edit.order, ID_LENGTH)
+    check.currency(edit.currency)
+    edited_at = check.instant("edited_at", edit.edited_at)
+    if not edit.lines and not edit.removed:
+        check.refuse("lines", "nothing is added and nothing removed")
+    told = [*(line.program_amount_minor for line in edit.lines), *(line.program_amount_minor for line in edit.removed)]
+    if edit.currency != frame.currency and None in told:
+        reason = f"{edit.currency} needs the amount in {frame.currency} told with each line"
+        check.refuse("currency", reason, code="wrong_currency")
+    rows = _order_lines(check, edit, edit.lines, 0)
+    removed = [
+        (line.order_line, line.units, line.amount_minor, line.program_amount_minor or line.amount_minor)
+        for line in edit.removed
+    ]
+    digest = _digest(edited_at, edit.currency, rows, removed)
+    amount = sum(row[6] for row in rows)
+    return Checked(edit, check.external_id, (edit.order, edit.external_id), digest, amount, rows)
+
+
+def check_refund(refund: RefundInput, frame: Frame) -> Checked[RefundInput]:
     """Check a refund and fill in what it leaves to its program and to its order.
 
     Raises: BadFact.
     """
-    check = _Check(refund.external_id)
+    check = _Check(refund.external_id, frame)
     check.text("external_id", refund.external_id, ID_LENGTH)
     check.text("member", refund.member, ID_LENGTH, empty=True)
     check.text("order", refund.order, ID_LENGTH, empty=True)
     check.currency(refund.currency)
     refunded_at = check.instant("refunded_at", refund.refunded_at)
-    amount = check.program_amount(refund, refund.currency, currency)
-    rows = _refund_lines(check, refund, amount, currency)
+    amount = check.program_amount(refund, refund.currency, frame.currency)
+    rows = _refund_lines(check, refund, amount)
     told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
     return Checked(refund, check.external_id, (refund.external_id, refund.member), _digest(*told, rows), amount, rows)
 
 
-def _refund_lines(check: "_Check", refund: RefundInput, amount: int, currency: str) -> list[Line]:
+def _refund_lines(check: "_Check", refund: RefundInput, amount: int) -> list[Line]:
     for index, line in enumerate(refund.lines):
         check.line(index)
         check.text("external_id", line.external_id, ID_LENGTH)
@@ -132,7 +176,7 @@ def _refund_lines(check: "_Check", refund: RefundInput, amount: int, currency: s
             check.number("units", line.units, 1, MAX_COUNT)
         if line.order_line and not (line.order or refund.order):
             check.refuse("order", "an order line is named, but no order")
-    amounts = _program_amounts(check, refund, refund.lines, amount, currency)
+    amounts = _program_amounts(check, refund, refund.lines, amount)
     check.distinct("lines", [line.external_id for line in refund.lines])
     return [
         (
@@ -145,13 +189,13 @@ def _refund_lines(check: "_Check", refund: RefundInput, amount: int, currency: s
 
 def _program_amounts(
     check: "_Check",
-    fact: OrderInput | RefundInput,
+    fact: OrderInput | OrderEditInput | RefundInput,
     lines: Sequence[OrderLineInput | RefundLineInput],
     amount: int,
-    currency: str,
 ) -> list[int]:
     """Return the lines' amounts in the program's currency: told, the same currency's, or a share of the fact's."""
     told = [line.program_amount_minor for line in lines if line.program_amount_minor is not None]
+    currency = check.frame.currency
     if fact.currency == currency or len(told) == len(lines):
         return [check.program_amount(line, fact.currency, currency, index) for index, line in enumerate(lines)]
     if told:
@@ -160,12 +204,12 @@ def _program_amounts(
     return allocate(amount, [line.amount_minor for line in lines])
 
 
-def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
+def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInput]:
     """Check an activity.
 
     Raises: BadFact.
     """
-    check = _Check(activity.external_id)
+    check = _Check(activity.external_id, frame)
     check.text("external_id", activity.external_id, ID_LENGTH)
     check.text("member", activity.member, ID_LENGTH)
     check.text("kind", activity.kind, NAME_LENGTH)
@@ -177,12 +221,12 @@ def check_activity(activity: ActivityInput) -> Checked[ActivityInput]:
     return Checked(activity, check.external_id, key, _digest(activity.kind, occurred_at, activity.quality))
 
 
-def check_credit(credit: CreditInput) -> Checked[CreditInput]:
+def check_credit(credit: CreditInput, frame: Frame) -> Checked[CreditInput]:
     """Check a qualifying credit, which its source and rule name.
 
     Raises: BadFact.
     """
-    check = _Check(f"{credit.source} {credit.rule}")
+    check = _Check(f"{credit.source} {credit.rule}", frame)
     check.text("member", credit.member, ID_LENGTH)
     check.text("source", credit.source, ID_LENGTH)
     check.text("rule", credit.rule, CODE_LENGTH)
@@ -193,16 +237,18 @@ def check_credit(credit: CreditInput) -> Checked[CreditInput]:
     )
 
 
-def check_member(member: MemberInput) -> None:
-    """Check someone to enroll.
+def check_member(member: MemberInput, *, last: datetime = LATEST) -> None:
+    """Check someone to enroll. `last`: who joins after it, or is born after its day, is refused.
 
     Raises: BadFact.
     """
-    check = _Check(member.external_id)
+    check = _Check(member.external_id, Frame("", last=last))
     check.text("external_id", member.external_id, ID_LENGTH)
     check.text("locale", member.locale, LOCALE_LENGTH, empty=True)
     check.text("country", member.country, COUNTRY_LENGTH, empty=True)
     check.instant("joined_at", member.joined_at)
+    if member.birthday is not None and not EARLIEST.date() <= member.birthday <= last.date():
+        check.refuse("birthday", "is not the birthday of someone alive")
 
 
 def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], Checked[T]]:
@@ -217,6 +263,22 @@ def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], C
     return dict(sorted(taken.items()))
 
 
+def edit_refund_id(order: str, edit: str) -> str:
+    """Return the external id of the refund of what an edit takes out."""
+    return _derived_id(f"{order}:{edit}")
+
+
+def cancel_refund_id(order: str) -> str:
+    """Return the external id of the refund that a cancellation is, unless it is told."""
+    return _derived_id(f"{order}:cancel")
+
+
+def _derived_id(text: str) -> str:
+    if len(text) <= ID_LENGTH:
+        return text
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
 def _digest(*content: object) -> bytes:
     canonical = json.dumps(content, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=DIGEST_BYTES).digest()
@@ -227,14 +289,15 @@ class _Check:
     """Refuse what is wrong with one fact, naming the field: `lines.3.units` in its fourth line."""
 
     external_id: str
+    frame: Frame = Frame("")
     _place: str = ""
 
     def line(self, index: int | None) -> None:
         """Say which line the next checks are about; None for the fact itself."""
         self._place = "" if index is None else f"lines.{index}."
 
-    def refuse(self, field: str, reason: str) -> NoReturn:
-        raise BadFact(field=f"{self._place}{field}", external_id=self.external_id, reason=reason)
+    def refuse(self, field: str, reason: str, code: str = "invalid_value") -> NoReturn:
+        raise BadFact(field=f"{self._place}{field}", external_id=self.external_id, reason=reason, code=code)
 
     def text(self, field: str, value: str, length: int, *, empty: bool = False) -> None:
         if not value and not empty:
@@ -263,6 +326,10 @@ class _Check:
             self.refuse(field, "has no UTC offset")
         if not EARLIEST <= value < LATEST:
             self.refuse(field, f"is not between {EARLIEST:%Y} and {LATEST:%Y}")
+        if value < self.frame.first:
+            self.refuse(field, "is before the program began", code="before_program")
+        if value > self.frame.last:
+            self.refuse(field, "lies in the future", code="in_future")
         return value.astimezone(UTC).isoformat()
 
     def program_amount(self, told: _Amounts, told_currency: str, currency: str, line: int | None = None) -> int:
@@ -272,7 +339,8 @@ class _Check:
         amount = told.program_amount_minor
         if amount is None:
             if told_currency != currency:
-                self.refuse("currency", f"{told_currency} needs the amount in {currency} told with it")
+                reason = f"{told_currency} needs the amount in {currency} told with it"
+                self.refuse("currency", reason, code="wrong_currency")
             return told.amount_minor
         self.number("program_amount_minor", amount, 0, MAX_AMOUNT)
         if told_currency == currency and amount != told.amount_minor:
@@ -283,4 +351,4 @@ class _Check:
         self.line(None)
         if len(set(external_ids)) != len(external_ids):
             twice = next(name for index, name in enumerate(external_ids) if name in external_ids[:index])
-            self.refuse(field, f"line {twice} comes twice")
+            self.refuse(field, f"line {twice} comes twice", code="duplicate_line")

@@ -6,12 +6,17 @@ from typing import Any
 
 
 class BadFact(Exception):
-    """A fact that cannot be true, or that names what is not there. Nothing of its call was written."""
+    """A fact that cannot be true, or that names what is not there. Nothing of its call was written.
 
-    def __init__(self, *, field: str, external_id: str, reason: str) -> None:
+    Codes: invalid_value, duplicate_line, wrong_currency, before_program, in_future, unknown_member, unknown_order,
+    unknown_line, other_member, before_order, too_many_units, order_returned, nothing_left.
+    """
+
+    def __init__(self, *, field: str, external_id: str, reason: str, code: str) -> None:
         self.field = field
         self.external_id = external_id
         self.reason = reason
+        self.code = code
         super().__init__(f"{external_id}: {field}: {reason}")
 
 
@@ -82,6 +87,31 @@ class RefundInput:
     program_amount_minor: int | None = None
     order: str = ""
     lines: tuple[RefundLineInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedLineInput:
+    """Units taken out of a paid order line, and what was given back for them."""
+
+    order_line: str
+    units: int
+    amount_minor: int
+    program_amount_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEditInput:
+    """A change of the paid order `order`: lines added from `edited_at` on, and units taken out, which are a refund.
+
+    Units: as orders. In a currency that is not the program's each line tells its `program_amount_minor`.
+    """
+
+    order: str
+    external_id: str
+    edited_at: datetime
+    currency: str
+    lines: tuple[OrderLineInput, ...] = ()
+    removed: tuple[RemovedLineInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

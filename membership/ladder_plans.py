@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from core import versions
 from core.calendar import TICK
-from core.models import VersionStatus
+from core.models import Program, VersionStatus
 from membership import rules
 from membership.definitions import LadderDefinition
 from membership.models import Ladder, LadderVersion, Tier
@@ -26,9 +26,13 @@ class LadderPlans:
     zone: str
     published: tuple[LadderVersion, ...]
 
+    def version_at(self, instant: datetime) -> LadderVersion | None:
+        """Return the version in force at an instant."""
+        return versions.in_force(self.published, instant)
+
     def at(self, instant: datetime) -> LadderPlan | None:
         """Return the plan in force at an instant."""
-        version = versions.in_force(self.published, instant)
+        version = self.version_at(instant)
         return None if version is None else self._plan(version)
 
     def is_immediate_from(self, instant: datetime) -> bool:
@@ -72,6 +76,21 @@ class LadderPlans:
 
     def _plan(self, version: LadderVersion) -> LadderPlan:
         return _compile(version.pk, version.published_at, self.zone)
+
+
+def list_plans(program: Program) -> tuple[LadderPlans, ...]:
+    """Return the plans of all ladders of a program, the main one first, from memory if its revision is known.
+
+    The ladders' own instants (`evaluated_at`) are those of the first read: whoever decides uses `load_plans`.
+    """
+    return _list_plans(program.pk, program.revision, program.created_at)
+
+
+@lru_cache(maxsize=64)
+def _list_plans(program_id: int, _revision: int, _created_at: datetime) -> tuple[LadderPlans, ...]:
+    """Read the plans once per revision. The instant tells recreated databases apart."""
+    ladders = Ladder.objects.filter(program=program_id).select_related("program").order_by("pk")
+    return tuple(load_plans(ladder) for ladder in ladders)
 
 
 def load_plans(ladder: Ladder) -> LadderPlans:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from core.sections import Coded, Journal, Reader, apply_fields, apply_version
+from core.sections import Coded, Journal, Kind, Reader, apply_fields
 from membership.definitions import LadderDefinition
 from membership.models import Ladder, Tier
 from membership.services.members import enroll_on_ladder
@@ -41,22 +41,29 @@ def apply_ladders(journal: Journal, entries: list[LadderEntry]) -> None:
         is_new = ladder is None
         if ladder is None:
             ladder = Ladder.objects.create(program=journal.program, code=entry.code, name=entry.name)
-        target = f"ladder {entry.code}"
-        apply_fields(journal, target, ladder, {"name": entry.name}, is_new=is_new)
-        _apply_tiers(journal, ladder, entry, f"ladders[{index}].tiers")
-        apply_version(journal, target, ladder, entry, LadderDefinition)
+        apply_fields(journal, LADDER.target(ladder), ladder, {"name": entry.name}, is_new=is_new)
+        journal.problems.extend(f"ladders[{index}].{problem}" for problem in LADDER.check(ladder, entry))
+        LADDER.publish(journal, ladder, entry)
         if is_new:
             enroll_on_ladder(ladder=ladder, at=journal.at)
 
 
-def _apply_tiers(journal: Journal, ladder: Ladder, entry: LadderEntry, path: str) -> None:
+def _check_tiers(ladder: Ladder, definition: LadderDefinition) -> list[str]:
+    codes = {tier.code for tier in definition.tiers}
+    lost = [tier.code for tier in Tier.objects.filter(ladder=ladder) if tier.code not in codes]
+    return [f"tiers: {code} is missing; a tier cannot be removed from a ladder" for code in lost]
+
+
+def _prepare_tiers(ladder: Ladder, ladder_definition: LadderDefinition) -> None:
     """Give every tier its identity row; their new names show in the ladder's version."""
     present = {tier.code: tier for tier in Tier.objects.filter(ladder=ladder)}
-    for definition in entry.tiers:
-        tier = present.pop(definition.code, None)
+    for definition in ladder_definition.tiers:
+        tier = present.get(definition.code)
         if tier is None:
             Tier.objects.create(ladder=ladder, code=definition.code, name=definition.name)
         elif tier.name != definition.name:
             tier.name = definition.name
             tier.save(update_fields=["name"])
-    journal.problems.extend(f"{path}: {code} is missing; a tier cannot be removed from a ladder" for code in present)
+
+
+LADDER = Kind("ladder", LadderDefinition, check=_check_tiers, prepare=_prepare_tiers)

@@ -161,6 +161,8 @@ _PARTIAL: dict[Metric, str] = {
     "net_spend": """
         (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_order f
           WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
+      + (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_orderedit f
+          WHERE f.member_id = c.member_id AND f.edited_at BETWEEN c.day_at AND c.fact_at)
       - (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_refund f
           WHERE f.member_id = c.member_id AND f.refunded_at BETWEEN c.day_at AND c.fact_at)""",
     "order_count": """
@@ -180,11 +182,16 @@ _PARTIAL: dict[Metric, str] = {
 }
 
 # What was given back afterwards of the orders that a moment's window had counted. A refund counts through the order
-# that it names; one that names none counts through the orders of its lines.
+# that it names; one that names none counts through the orders of its lines. What comes back of a line that an edit
+# added counts through the edit alone.
 _RETURNED_LATER: dict[Metric, str] = {
     "net_spend": """
       - (SELECT coalesce(sum(amount), 0) FROM (
-          SELECT f.program_amount_minor AS amount FROM membership_refund f
+          SELECT f.program_amount_minor - (
+              SELECT coalesce(sum(l.program_amount_minor), 0) FROM membership_refundline l
+                JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
+               WHERE l.refund_id = f.id AND l.member_id = f.member_id AND b.edit_id IS NOT NULL) AS amount
+            FROM membership_refund f
             JOIN membership_order o ON o.id = f.order_id AND o.member_id = f.member_id
            WHERE f.member_id = c.member_id AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
              AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}
@@ -193,9 +200,16 @@ _RETURNED_LATER: dict[Metric, str] = {
             JOIN membership_refundline l ON l.refund_id = f.id AND l.member_id = f.member_id
             JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
             JOIN membership_order o ON o.id = b.order_id AND o.member_id = f.member_id
-           WHERE f.member_id = c.member_id AND f.order_id IS NULL
+           WHERE f.member_id = c.member_id AND f.order_id IS NULL AND b.edit_id IS NULL
              AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
-             AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}) later)""",
+             AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}
+          UNION ALL
+          SELECT l.program_amount_minor FROM membership_refund f
+            JOIN membership_refundline l ON l.refund_id = f.id AND l.member_id = f.member_id
+            JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
+            JOIN membership_orderedit e ON e.id = b.edit_id AND e.member_id = f.member_id
+           WHERE f.member_id = c.member_id AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
+             AND e.edited_at <= c.fact_at AND e.local_date >= c.{start}) later)""",
     "order_count": """
       - (SELECT count(*) FROM membership_order f
           WHERE f.member_id = c.member_id AND f.paid_at <= c.fact_at AND f.local_date >= c.{start}

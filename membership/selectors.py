@@ -1,22 +1,25 @@
 """Reads of tiers: who held what, when, as known when, why, and what is missing."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg2 import sql
 
 from core.calendar import last_begun_day, local_date, next_period_start
+from core.models import Program
 from core.money import format_minor
-from membership.composed_sql import among, array, fetch
-from membership.definitions import AnyOf, CalendarWindow, Metric, Requirement, RollingWindow
-from membership.ladder_plans import LadderPlans, load_plans
-from membership.models import Ladder, MemberDay, TierPeriod
+from membership.composed_sql import SQL, among, array, fetch, joined
+from membership.definitions import AnyOf, CalendarWindow, Metric, Requirement, RollingWindow, Window
+from membership.ladder_plans import LadderPlans, list_plans, load_plans
+from membership.models import Ladder, TierCause, TierPeriod
 from membership.qualification import LadderPlan, member_day_metrics
-from membership.rules import requirement_name, window_name, window_start
-
-_COUNTED: Mapping[Metric, str] = {"order_count": "orders", "credits": "credits", "active_days": "active days"}
+from membership.rules import requirement_name, window_name
 
 
 def tiers_at(
@@ -38,11 +41,55 @@ def list_periods(*, member_id: int, ladder_id: int, known_at: datetime | None = 
     return periods.select_related("tier", "version").order_by("valid_from", "id")
 
 
+def list_history(*, member_id: int, ladder_id: int, known_at: datetime | None = None) -> QuerySet[TierPeriod]:
+    """Return a member's periods on a ladder, newest first, each with `valid_to`, where the next one begins."""
+    following = _known(known_at).filter(member_id=member_id, ladder_id=ladder_id, valid_from__gt=OuterRef("valid_from"))
+    periods = list_periods(member_id=member_id, ladder_id=ladder_id, known_at=known_at)
+    valid_to = Subquery(following.order_by("valid_from").values("valid_from")[:1])
+    return periods.annotate(valid_to=valid_to).order_by("-valid_from", "-id")
+
+
 def _known(known_at: datetime | None) -> QuerySet[TierPeriod]:
     if known_at is None:
         return TierPeriod.objects.filter(superseded_at=None)
     alive = Q(superseded_at=None) | Q(superseded_at__gt=known_at)
     return TierPeriod.objects.filter(alive, recorded_at__lte=known_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a member holds on one ladder: the period in force, and the one with which the tier began.
+
+    They differ where a grace was given or ended since: then the period in force only moved the guarantee.
+    before: the period before the tier began, None for the first one.
+    """
+
+    plans: LadderPlans
+    period: TierPeriod
+    began: TierPeriod
+    before: TierPeriod | None
+
+
+def list_standings(
+    *, program: Program, member_id: int, at: datetime, known_at: datetime | None = None, ladder: str | None = None
+) -> list[Standing]:
+    """Return what a member holds at an instant on each ladder, or on one: the main ladder first.
+
+    known_at: as it was known then. Costs one query beside the program's definitions, which are kept in memory.
+    """
+    plans = [each for each in list_plans(program) if ladder in (None, each.ladder.code)]
+    periods = _known(known_at).filter(member_id=member_id, valid_from__lte=at, ladder__in=[p.ladder.pk for p in plans])
+    rows: dict[int, list[TierPeriod]] = defaultdict(list)
+    for period in periods.select_related("tier", "version").order_by("valid_from", "id"):
+        rows[period.ladder_id].append(period)
+    return [_standing(each, rows[each.ladder.pk]) for each in plans if rows[each.ladder.pk]]
+
+
+def _standing(plans: LadderPlans, rows: list[TierPeriod]) -> Standing:
+    first = len(rows) - 1
+    while first and rows[first].cause == TierCause.STAYED and rows[first - 1].tier_id == rows[first].tier_id:
+        first -= 1
+    return Standing(plans, rows[-1], rows[first], rows[first - 1] if first else None)
 
 
 def tier_held(*, ladder_id: int, pairs: Sequence[tuple[int, datetime]]) -> list[int | None]:
@@ -85,10 +132,22 @@ class Need:
 
     def describe(self, currency: str) -> str:
         """Return what is missing as shown to people: `GBP 12.00 by 2027-03-31`, `2 orders`."""
-        amount = format_minor(self.missing, currency) if self.metric == "net_spend" else (
-            f"{self.missing} {_COUNTED[self.metric]}"
-        )  # fmt: skip
-        return amount if self.by is None else f"{amount} by {self.by}"
+        amount = show_value(self.metric, self.missing, currency)
+        if self.by is None:
+            return amount
+        return _("%(amount)s by %(day)s") % {"amount": amount, "day": date_format(self.by, "DATE_FORMAT")}
+
+
+def show_value(metric: Metric, value: int, currency: str) -> str:
+    """Return the value of a metric as shown to people: `GBP 12.00`, `1 order`."""
+    told = {"count": f"{value:,}"}
+    if metric == "net_spend":
+        return format_minor(value, currency)
+    if metric == "order_count":
+        return ngettext("%(count)s order", "%(count)s orders", value) % told
+    if metric == "credits":
+        return ngettext("%(count)s credit", "%(count)s credits", value) % told
+    return ngettext("%(count)s active day", "%(count)s active days", value) % told
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +186,34 @@ class Explanation:
 
 
 def get_path(*, member_id: int, ladder: Ladder, at: datetime) -> Path | None:
-    """Return what a member needs to keep the tier and to reach those above; None without a tier at the instant.
+    """Return what a member needs to keep the tier and to reach those above; None without a tier at the instant."""
+    plans = load_plans(ladder)
+    period = tiers_at(ladder_id=ladder.pk, at=at, member_ids=[member_id]).first()
+    return None if period is None else find_path(plans=plans, period=period, at=at)
+
+
+def find_path(*, plans: LadderPlans, period: TierPeriod, at: datetime) -> Path | None:
+    """Return the path of who holds a period at an instant, by the version in force then; None without one.
 
     Keeping is decided by the next evaluation, reaching too unless upgrades are immediate: then the windows are
     those of the instant, and a rolling window's `by` is the last day before something counted leaves it.
+    Costs one query, whatever the ladder asks for.
     """
-    plans = load_plans(ladder)
     plan = plans.at(at)
-    period = tiers_at(ladder_id=ladder.pk, at=at, member_ids=[member_id]).first()
-    if plan is None or period is None:
+    if plan is None:
         return None
     rank = plan.ranks[period.tier_id]
     instant = plans.get_evaluation_after(at)
-    keep = _Values(plan, member_id, _last_day(plans, instant, at), immediate=False)
-    reach = _Values(plan, member_id, local_date(at, plan.zone), immediate=True) if plan.is_immediate else keep
+    values = _Values(plan, period.member_id, keep=_last_day(plans, instant, at), reach=local_date(at, plan.zone))
     return Path(
         tier=plan.definition.tiers[rank].code,
         guaranteed_until=period.guaranteed_until,
         next_evaluation_at=instant,
-        stay=keep.step(rank, plan.stay(rank)),
-        above=tuple(reach.step(higher, plan.entry(higher)) for higher in range(rank + 1, len(plan.tier_ids))),
+        stay=Step(plan.definition.tiers[rank].code, _needs(plan.stay(rank), values.to_keep)),
+        above=tuple(
+            Step(plan.definition.tiers[higher].code, _needs(plan.entry(higher), values.to_reach))
+            for higher in range(rank + 1, len(plan.tier_ids))
+        ),
     )
 
 
@@ -179,29 +246,62 @@ def _needs(
 
 
 class _Values:
-    """A member's metrics over windows that end with a day."""
+    """A member's metrics over windows that end with the day that decides about keeping, or about reaching, a tier.
 
-    def __init__(self, plan: LadderPlan, member_id: int, last_day: date, *, immediate: bool) -> None:
-        self.plan, self.member_id, self.last_day, self.immediate = plan, member_id, last_day, immediate
-        rows = fetch(member_day_metrics(plan, among([member_id]), last_day))
-        values = rows[0][1:] if rows else [0] * len(plan.columns)
-        self.values = dict(zip(map(requirement_name, plan.columns), values, strict=True))
+    Where upgrades are not immediate the same day decides about both.
+    """
 
-    def step(self, rank: int, any_of: AnyOf | None) -> Step:
-        return Step(self.plan.definition.tiers[rank].code, _needs(any_of, self._measure))
+    def __init__(self, plan: LadderPlan, member_id: int, *, keep: date, reach: date) -> None:
+        self.plan, self.keep, self.reach = plan, keep, reach
+        parts = [member_day_metrics(plan, among([member_id]), keep)]
+        if plan.is_immediate:
+            parts += [member_day_metrics(plan, among([member_id]), reach), _oldest_days(plan, member_id, reach)]
+        columns = (f", p{part}.m{i}" for part in range(len(parts)) for i in range(len(plan.columns)))
+        joins = (
+            sql.SQL(" LEFT JOIN ({}) {} USING (member_id)").format(part, sql.SQL(f"p{i}"))
+            for i, part in enumerate(parts)
+        )
+        query = sql.SQL("SELECT member_id{} FROM (SELECT {}::bigint AS member_id) of{}").format(
+            sql.SQL("".join(columns)), sql.Literal(member_id), joined(joins, "")
+        )
+        ((_, *found),) = fetch(query)
+        names = [requirement_name(column) for column in plan.columns]
+        width = len(names)
+        self.kept, self.reached, self.oldest = (
+            dict(zip(names, found[first : first + width], strict=False)) for first in (0, width, 2 * width)
+        )
 
-    def _measure(self, requirement: Requirement) -> tuple[int, date | None]:
-        return self.values[requirement_name(requirement)], self._by(requirement)
+    def to_keep(self, requirement: Requirement) -> tuple[int, date | None]:
+        """Return what the member has when it is decided about keeping, and the last day that counts."""
+        return self.kept[requirement_name(requirement)] or 0, self.keep
 
-    def _by(self, requirement: Requirement) -> date | None:
-        window = requirement.window
-        if not self.immediate:
-            return self.last_day
+    def to_reach(self, requirement: Requirement) -> tuple[int, date | None]:
+        """Return what the member has toward a higher tier, and the last day on which all of it still counts."""
+        if not self.plan.is_immediate:
+            return self.to_keep(requirement)
+        name = requirement_name(requirement)
+        return self.reached[name] or 0, self._last_day(requirement.window, self.oldest[name])
+
+    def _last_day(self, window: Window, oldest: date | None) -> date | None:
         if isinstance(window, CalendarWindow):
-            return next_period_start(self.last_day, window.calendar) - timedelta(days=1)
-        if not isinstance(window, RollingWindow):
+            return next_period_start(self.reach, window.calendar) - timedelta(days=1)
+        if not isinstance(window, RollingWindow) or oldest is None:
             return None
-        first = window_start(window, self.last_day)
-        days = MemberDay.objects.filter(member_id=self.member_id, day__range=(first, self.last_day))
-        oldest = days.order_by("day").values_list("day", flat=True).first()
-        return None if oldest is None else oldest + timedelta(days=window.rolling_days - 1)
+        return oldest + timedelta(days=window.rolling_days - 1)
+
+
+def _oldest_days(plan: LadderPlan, member_id: int, last_day: date) -> SQL:
+    """Return a query of (member_id, m0, ...): the first day with a fact in each column's window."""
+    starts = plan.window_starts(last_day)
+    firsts = (
+        sql.SQL(", min(day) FILTER (WHERE day >= {}) AS {}").format(sql.Literal(start), sql.SQL(f"m{i}"))
+        for i, start in enumerate(starts)
+    )
+    return sql.SQL(
+        "SELECT member_id{} FROM membership_memberday WHERE {} AND day BETWEEN {} AND {} GROUP BY member_id"
+    ).format(
+        joined(firsts, ""),
+        among([member_id]),
+        sql.Literal(min(starts, default=last_day)),
+        sql.Literal(last_day),
+    )

@@ -16,12 +16,14 @@ class WalletPolicy(Definition):
     `clawback`: what a refund does when the points are already spent: take other available points, then
     `debt`: the rest becomes debt; `write_off`: the rest is given up; `own_lot`: only what is left of the same
     lot; `refuse`: the refund is refused.
+    `reminder_days`: members are reminded that many local days before points expire (0: never).
     """
 
     expiry_days: Annotated[int, Field(ge=1, le=36600)] | None = None
     pending_days: Annotated[int, Field(ge=0, le=3660)] = 0
     rounding: Literal["line", "order"] = "line"
     clawback: Literal["debt", "write_off", "own_lot", "refuse"] = "debt"
+    reminder_days: Annotated[int, Field(ge=0, le=366)] = 3
 
     @model_validator(mode="after")
     def _expires_after_it_vests(self) -> Self:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from core.sections import Coded, Journal, Reader, apply_fields, apply_version
+from core.sections import Coded, Journal, Kind, Reader, apply_fields, unknown_reference
+from membership.models import Ladder, Tier
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, Wallet
 
@@ -30,11 +31,16 @@ def parse_earn_rules(reader: Reader, tier_codes: list[str]) -> list[EarnRuleEntr
     places = {code: index for index, code in enumerate(reader.codes("earn_rules"))}
     wallet_codes = reader.codes("wallets")
     for entry in entries:
-        path = f"earn_rules[{places[entry.code]}]"
-        reader.require_known(f"{path}.wallet", entry.wallet, wallet_codes, "wallet")
-        for index, tier in enumerate(entry.tiers):
-            reader.require_known(f"{path}.tiers[{index}]", tier, tier_codes, "tier in the main ladder named")
+        problems = _find_unknown(entry, wallet_codes, tier_codes)
+        reader.problems.extend(f"earn_rules[{places[entry.code]}].{problem}" for problem in problems)
     return entries
+
+
+def _find_unknown(rule: EarnRuleDefinition, wallet_codes: list[str], tier_codes: list[str]) -> list[str]:
+    problems = unknown_reference("wallet", rule.wallet, wallet_codes, "wallet")
+    for index, tier in enumerate(rule.tiers):
+        problems += unknown_reference(f"tiers[{index}]", tier, tier_codes, "tier in the main ladder named")
+    return problems
 
 
 def apply_wallets(journal: Journal, entries: list[WalletEntry]) -> None:
@@ -45,21 +51,32 @@ def apply_wallets(journal: Journal, entries: list[WalletEntry]) -> None:
         is_new = wallet is None
         if wallet is None:
             wallet = Wallet.objects.create(program=journal.program, code=entry.code, name=entry.name)
-        target = f"wallet {entry.code}"
-        apply_fields(journal, target, wallet, {"name": entry.name}, is_new=is_new)
-        apply_version(journal, target, wallet, entry, WalletPolicy)
+        apply_fields(journal, WALLET.target(wallet), wallet, {"name": entry.name}, is_new=is_new)
+        WALLET.publish(journal, wallet, entry)
     journal.problems.extend(f"wallets: {code} is missing; a wallet cannot be removed" for code in present)
 
 
 def apply_earn_rules(journal: Journal, entries: list[EarnRuleEntry]) -> None:
-    """Bring the earn rules in line. None can be removed: late orders still earn by the rules of their day."""
+    """Bring the earn rules in line. One that the file leaves out ends; late orders still earn by it as of their day."""
     present = {rule.code: rule for rule in EarnRule.objects.filter(program=journal.program)}
     for entry in entries:
         rule = present.pop(entry.code, None)
         is_new = rule is None
         if rule is None:
             rule = EarnRule.objects.create(program=journal.program, code=entry.code)
-        target = f"earn_rule {entry.code}"
-        apply_fields(journal, target, rule, {}, is_new=is_new)
-        apply_version(journal, target, rule, entry, EarnRuleDefinition)
-    journal.problems.extend(f"earn_rules: {code} is missing; an earn rule cannot be removed" for code in present)
+        apply_fields(journal, EARN_RULE.target(rule), rule, {}, is_new=is_new)
+        EARN_RULE.publish(journal, rule, entry)
+    for rule in present.values():
+        EARN_RULE.end(journal, rule)
+
+
+def _check_references(rule: EarnRule, definition: EarnRuleDefinition) -> list[str]:
+    """Compare with the wallets there are and with the tiers of the program's main ladder, its first."""
+    wallets = Wallet.objects.filter(program_id=rule.program_id).values_list("code", flat=True)
+    main = Ladder.objects.filter(program_id=rule.program_id).order_by("id").values("id")[:1]
+    tiers = Tier.objects.filter(ladder__in=main).values_list("code", flat=True)
+    return _find_unknown(definition, list(wallets), list(tiers))
+
+
+WALLET = Kind("wallet", WalletPolicy)
+EARN_RULE = Kind("earn_rule", EarnRuleDefinition, check=_check_references)

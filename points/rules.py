@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from core.money import BPS, allocate
@@ -41,6 +42,15 @@ class Context:
     channel: str = ""
 
 
+class Exclusion(Enum):
+    """Why a rule is not about something."""
+
+    TIER = "tier"
+    CHANNEL = "channel"
+    SKU = "sku"
+    CATEGORY = "category"
+
+
 class LineAccrual(NamedTuple):
     """What a rule gave a source, and why. Kinds and reasons are plain numbers, as the ledger stores them."""
 
@@ -60,9 +70,9 @@ def evaluate_order(lines: Sequence[Line], rule: Rule, context: Context) -> list[
     rounds per order, the floor is taken of the order's sum and split over the lines.
     """
     definition = rule.definition
-    if not _covers(definition, context):
+    if excluded_buyer(definition, context):
         return []
-    covered = [line for line in lines if _is_in_scope(definition, line)]
+    covered = [line for line in lines if not excluded_line(definition, line)]
     multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
     points = _order_points if rule.floors_order else _line_points
     return [
@@ -77,28 +87,34 @@ def evaluate_order(lines: Sequence[Line], rule: Rule, context: Context) -> list[
 def evaluate_activity(source_id: int, kind: str, rule: Rule, context: Context) -> list[LineAccrual]:
     """Return the accrual of one rule for one activity, none if the rule is not about it."""
     definition = rule.definition
-    if kind not in definition.activity_kinds or not _covers(definition, context):
+    if kind not in definition.activity_kinds or excluded_buyer(definition, context):
         return []
     multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
-    numerator, denominator = _product(1, definition, multiplier)
+    numerator, denominator = exact_points(1, definition, multiplier)
     points = numerator // denominator
     reason = _EARNED if points else _BELOW_ONE_POINT
     return [LineAccrual(_ACTIVITY, source_id, rule.version_id, 1, multiplier, points, reason)]
 
 
-def _covers(definition: EarnRuleDefinition, context: Context) -> bool:
-    return (not definition.tiers or context.tier in definition.tiers) and (
-        not definition.channels or context.channel in definition.channels
-    )
+def excluded_buyer(definition: EarnRuleDefinition, context: Context) -> Exclusion | None:
+    """Return what keeps the rule from all that happens in this context, None if nothing does."""
+    if definition.tiers and context.tier not in definition.tiers:
+        return Exclusion.TIER
+    if definition.channels and context.channel not in definition.channels:
+        return Exclusion.CHANNEL
+    return None
 
 
-def _is_in_scope(definition: EarnRuleDefinition, line: Line) -> bool:
-    return (not definition.skus or line.sku in definition.skus) and (
-        not definition.categories or line.category in definition.categories
-    )
+def excluded_line(definition: EarnRuleDefinition, line: Line) -> Exclusion | None:
+    """Return what keeps the rule from a line, None if nothing does."""
+    if definition.skus and line.sku not in definition.skus:
+        return Exclusion.SKU
+    if definition.categories and line.category not in definition.categories:
+        return Exclusion.CATEGORY
+    return None
 
 
-def _product(amount_minor: int, definition: EarnRuleDefinition, multiplier_bps: int) -> tuple[int, int]:
+def exact_points(amount_minor: int, definition: EarnRuleDefinition, multiplier_bps: int) -> tuple[int, int]:
     """Return the exact points as numerator and denominator."""
     formula = definition.formula
     if amount_minor < definition.minimum:
@@ -109,12 +125,12 @@ def _product(amount_minor: int, definition: EarnRuleDefinition, multiplier_bps: 
 
 
 def _line_points(lines: Sequence[Line], definition: EarnRuleDefinition, multiplier_bps: int) -> list[int]:
-    parts = (_product(line.amount_minor, definition, multiplier_bps) for line in lines)
+    parts = (exact_points(line.amount_minor, definition, multiplier_bps) for line in lines)
     return [numerator // denominator for numerator, denominator in parts]
 
 
 def _order_points(lines: Sequence[Line], definition: EarnRuleDefinition, multiplier_bps: int) -> list[int]:
-    exact = [_product(line.amount_minor, definition, multiplier_bps) for line in lines]
+    exact = [exact_points(line.amount_minor, definition, multiplier_bps) for line in lines]
     if not exact:
         return []
     weights = [numerator for numerator, _ in exact]

@@ -1,25 +1,16 @@
-"""Balances and statements. Reads never write: what is due by the instant asked counts as fallen."""
+"""Balances and totals. Reads never write: what is due by the instant asked counts as fallen."""
 
-from dataclasses import dataclass
-from datetime import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from django.db import connection
-from django.db.models import Model, Prefetch, Q, QuerySet
+from django.db.models import QuerySet
 
-from points.models import (
-    SEQ_BITS,
-    Account,
-    Accrual,
-    AccrualReturn,
-    Bucket,
-    LedgerEntry,
-    LedgerTransaction,
-    Lot,
-    LotAllocation,
-    LotBalance,
-    TransactionKind,
-    Wallet,
-)
+from points.models import SEQ_BITS, Account, Bucket, LotBalance, TransactionKind, Wallet
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,47 +37,149 @@ class LedgerTotals:
     outstanding: int
 
 
-def get_balance(*, member_id: int, wallet_id: int, at: datetime) -> Balance:
-    """Return the balances at `at`, with due lots expired and due pending lots vested, whether or not a job ran.
+@dataclass(frozen=True, slots=True)
+class OpenLot:
+    """What is left of points that were earned together. Usable in [available_at, expires_at)."""
 
-    Before the account's last posting there is no way back: like a posting, an earlier `at` is judged at that one.
+    seq: int
+    remaining: int
+    is_pending: bool
+    available_at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NextExpiry:
+    """Points that expire together, before all others, unless they are used."""
+
+    points: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A member in one wallet: balances, what expires next, the first open lots and how many there are."""
+
+    wallet_id: int
+    code: str
+    name: str
+    balance: Balance
+    next_expiry: NextExpiry | None
+    lots: tuple[OpenLot, ...]
+    lot_count: int
+
+
+# What a page shows of a member's open lots, those that expire first first.
+LOTS_SHOWN = 20
+
+_NOTHING = Balance(0, 0, 0, 0, 0, 0)
+# Lots that are due and not settled come in full, the others with what is asked of them. One statement sees one state.
+_STANDINGS = f"""
+    SELECT w.id, w.code, w.name, a.id, a.available, a.pending, a.held, -a.debt, a.lifetime_earned, a.lifetime_redeemed,
+        judged.at, due.lots, live.lots, live.total, live.next_points
+    FROM points_wallet w
+    LEFT JOIN points_account a ON a.wallet_id = w.id AND a.member_id = %(member)s
+    CROSS JOIN LATERAL (SELECT greatest(%(at)s, a.last_effective_at)) judged (at)
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array(lot_id, remaining, is_pending, available_at, expires_at)
+            ORDER BY available_at, lot_id) AS lots
+        FROM points_lotbalance
+        WHERE lot_id >= a.id << {SEQ_BITS} AND lot_id < (a.id + 1) << {SEQ_BITS}
+            AND CASE WHEN is_pending THEN available_at ELSE expires_at END <= judged.at
+    ) due ON a.next_due_at <= judged.at
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(jsonb_build_array(lot_id, remaining, is_pending, available_at, expires_at) ORDER BY n)
+                FILTER (WHERE n <= {LOTS_SHOWN}) AS lots,
+            count(*) AS total, sum(remaining) FILTER (WHERE expires_at = next_at)::bigint AS next_points
+        FROM (
+            SELECT *, row_number() OVER (ORDER BY expires_at NULLS LAST, lot_id) AS n,
+                min(expires_at) OVER () AS next_at
+            FROM points_lotbalance
+            WHERE lot_id >= a.id << {SEQ_BITS} AND lot_id < (a.id + 1) << {SEQ_BITS}
+                AND CASE WHEN is_pending THEN available_at ELSE coalesce(expires_at, 'infinity') END > judged.at
+        ) numbered
+    ) live ON a.id IS NOT NULL
+    WHERE w.program_id = (SELECT program_id FROM membership_member WHERE id = %(member)s)
+        AND (%(wallet)s IS NULL OR w.id = %(wallet)s)
+    ORDER BY w.id"""  # noqa: S608 numbers of our own
+
+
+def list_standings(*, member_id: int, at: datetime, wallet_id: int | None = None) -> list[Standing]:
+    """Return how a member stands at `at` in every wallet of the program, or in one: always one statement.
+
+    What is due counts as done, whether or not a job ran: due lots have expired, due pending lots have vested and repaid
+    debt. Before an account's last posting there is no way back: like a posting, an earlier `at` is judged at that one.
     """
-    account = Account.objects.filter(member_id=member_id, wallet_id=wallet_id).first()
-    if account is None:
-        return Balance(0, 0, 0, 0, 0, 0)
-    at = max(at, account.last_effective_at or at)
-    available, pending, debt = account.available, account.pending, -account.debt
-    due = open_lots(account).filter(is_pending=True, available_at__lte=at).order_by("available_at", "lot_id")
-    for lot in due:
-        repaid = min(debt, lot.remaining)
-        debt -= repaid
-        pending -= lot.remaining
-        available += lot.remaining - repaid
+    with connection.cursor() as cursor:
+        cursor.execute(_STANDINGS, {"member": member_id, "at": at, "wallet": wallet_id})
+        return [_standing(*row) for row in cursor.fetchall()]
+
+
+def get_balance(*, member_id: int, wallet_id: int, at: datetime) -> Balance:
+    """Return the balances at `at` as `list_standings` does; none of it in a wallet of another program."""
+    standings = list_standings(member_id=member_id, at=at, wallet_id=wallet_id)
+    return standings[0].balance if standings else _NOTHING
+
+
+def _standing(
+    wallet_id: int, code: str, name: str, account_id: int | None, available: int, pending: int, held: int, debt: int,
+    earned: int, redeemed: int, at: datetime, due: str | None, live: str | None, live_count: int | None,
+    next_points: int | None,
+) -> Standing:  # fmt: skip
+    if account_id is None:
+        return Standing(wallet_id, code, name, _NOTHING, None, (), 0)
+    lots, vested = _read_lots(live), []
+    next_expiry = NextExpiry(next_points, lots[0].expires_at) if next_points and lots[0].expires_at else None
+    for lot in _read_lots(due):
+        left = lot.remaining
+        if lot.is_pending:
+            repaid = min(debt, left)
+            debt, pending, left = debt - repaid, pending - left, left - repaid
+            available += left
         if lot.expires_at and lot.expires_at <= at:
-            available -= lot.remaining - repaid
-    for lot in open_lots(account).filter(is_pending=False, expires_at__lte=at):
-        available -= lot.remaining
-    return Balance(available, pending, account.held, debt, account.lifetime_earned, account.lifetime_redeemed)
+            available -= left
+        elif left:
+            vested.append(replace(lot, remaining=left, is_pending=False))
+    lots = sorted([*lots, *vested], key=lambda lot: (lot.expires_at or _NEVER, lot.seq))
+    return Standing(
+        wallet_id,
+        code,
+        name,
+        Balance(available, pending, held, debt, earned, redeemed),
+        _soonest(next_expiry, vested),
+        tuple(lots[:LOTS_SHOWN]),
+        (live_count or 0) + len(vested),
+    )
+
+
+def _read_lots(text: str | None) -> list[OpenLot]:
+    return [
+        OpenLot(
+            lot_id & (1 << SEQ_BITS) - 1,
+            remaining,
+            is_pending,
+            datetime.fromisoformat(available_at),
+            datetime.fromisoformat(expires_at) if expires_at else None,
+        )
+        for lot_id, remaining, is_pending, available_at, expires_at in json.loads(text or "[]")
+    ]
+
+
+def _soonest(known: NextExpiry | None, lots: Sequence[OpenLot]) -> NextExpiry | None:
+    """Return the next expiry, lots that it does not know yet included."""
+    for lot in lots:
+        if lot.expires_at is None or (known and lot.expires_at > known.expires_at):
+            continue
+        together = known.points if known and known.expires_at == lot.expires_at else 0
+        known = NextExpiry(together + lot.remaining, lot.expires_at)
+    return known
 
 
 def open_lots(account: Account) -> QuerySet[LotBalance]:
-    """Return the account's open lots, those that expire first first."""
+    """Return the account's open lots as they were last posted, those that expire first first."""
     first = account.pk << SEQ_BITS
     lots = LotBalance.objects.filter(lot_id__gte=first, lot_id__lt=first + (1 << SEQ_BITS))
     return lots.order_by("expires_at", "lot_id")
-
-
-def list_statement(account: Account) -> QuerySet[LedgerTransaction]:
-    """Return the account's transactions, newest first, with all that was posted with them.
-
-    Every table is read by the account's range of ids: there is no index by transaction.
-    """
-    first = account.pk << SEQ_BITS
-    own = Q(pk__gte=first, pk__lt=first + (1 << SEQ_BITS))
-    parts: dict[str, type[Model]] = {"entries": LedgerEntry, "accruals": Accrual, "returns": AccrualReturn, "lots": Lot,
-             "allocations": LotAllocation}  # fmt: skip
-    prefetches = [Prefetch(name, model._default_manager.filter(own).order_by("pk")) for name, model in parts.items()]
-    return LedgerTransaction.objects.filter(own).order_by("-pk").prefetch_related(*prefetches)
 
 
 def get_totals(*, wallet: Wallet, before: datetime) -> LedgerTotals:

@@ -2,4 +2,10 @@ from django.apps import AppConfig
 
 
 class StorefrontConfig(AppConfig):
+    """Register the subscribers."""
+
     name = "storefront"
+
+    def ready(self) -> None:
+        """Load the subscribers, which register themselves."""
+        from storefront import subscribers  # noqa: F401 only after the models are loaded

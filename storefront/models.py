@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from core.models import Program
-from membership.models import Member
+from membership.models import Ladder, Member, Tier
 
 
 class DayClose(models.Model):
@@ -26,6 +26,7 @@ class DayClose(models.Model):
 
     class Meta:
         ordering = ["-day", "program"]
+        permissions = [("close_day", "Can start the close of days that are due")]
         constraints = [
             models.UniqueConstraint(name="dayclose_once", fields=["program", "day"]),
         ]
@@ -66,3 +67,18 @@ class AnnouncedAccount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.seq}"
+
+
+class AnnouncedTier(models.Model):
+    """Which tier of a ladder the world was last told that a member holds; before the first news: the one of joining."""
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    ladder = models.ForeignKey(Ladder, models.PROTECT, related_name="+")
+    tier = models.ForeignKey(Tier, models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="announcedtier_once", fields=["member", "ladder"])]
+
+    def __str__(self) -> str:
+        return f"{self.member_id}: {self.tier_id}"

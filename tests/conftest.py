@@ -20,6 +20,7 @@ if "PERENNIAL_TEST_SESSION" not in os.environ:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     session = ExitStack()
     data = Path(tempfile.mkdtemp(prefix="perennial-tests-"))
+    (data / "static").mkdir()  # WhiteNoise warns where there is none
     session.callback(shutil.rmtree, data)
     atexit.register(session.close)
     os.environ["PERENNIAL_TEST_SESSION"] = str(data)

@@ -8,7 +8,7 @@ The months of a program end for all its members at the same month, the frontier.
 month is appended for everybody at once, and a member's recomputed months run through the frontier.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -59,7 +59,9 @@ def mark_dirty(*, program_id: int, members: Mapping[date, Collection[int]]) -> N
     )
 
 
-def refresh(*, program: Program, through: date | datetime) -> int:
+def refresh(
+    *, program: Program, through: date | datetime, on_progress: Callable[[int], None] | None = None
+) -> int:
     """Bring every member's months up to date, through the month that contains `through`; return the rows written.
 
     Killed in between, the next call goes on where it ended. The frontier never moves back.
@@ -74,6 +76,8 @@ def refresh(*, program: Program, through: date | datetime) -> int:
     while after is not None:
         after, recomputed = _recompute_chunk(program, month, after)
         written += recomputed
+        if on_progress:
+            on_progress(written)
     return written
 
 
@@ -225,6 +229,9 @@ _MISMATCHES = """
 WITH fact AS (
     SELECT member_id, local_date, 1 AS orders, program_amount_minor AS net_minor
     FROM membership_order WHERE program_id = %(program)s AND member_id IS NOT NULL
+    UNION ALL
+    SELECT e.member_id, e.local_date, 0, e.program_amount_minor
+    FROM membership_orderedit e JOIN membership_member m ON m.id = e.member_id WHERE m.program_id = %(program)s
     UNION ALL
     SELECT member_id, local_date, 0, -program_amount_minor
     FROM membership_refund WHERE program_id = %(program)s AND member_id IS NOT NULL

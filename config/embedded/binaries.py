@@ -37,6 +37,13 @@ def postgres_programs(major: int, runtime: Path, account: pwd.struct_passwd) -> 
     return copy / "bin"
 
 
+def find_postgres_tool(name: str) -> Path | None:
+    """Return a client program of the newest embedded version, such as pg_dump; None where no wheel has it."""
+    wheel = _package(WHEEL)
+    tool = wheel / INSTALLATIONS[max(INSTALLATIONS)] / "bin" / name if wheel else None
+    return tool if tool and tool.exists() else None
+
+
 def redis_program(runtime: Path, account: pwd.struct_passwd) -> Path:
     """Return the path of `redis-server`, executable by the given user.
 

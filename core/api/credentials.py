@@ -1,5 +1,6 @@
 """Who calls: a storefront's server by its key, or a member's browser by a short-lived token."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from core import log_context
 from core.api.problems import Problem
 from core.models import Program, Scope
 from core.services import api_keys
@@ -51,10 +53,8 @@ class Credentials(BaseAuthentication):
         if scheme.lower() != b"bearer" or not text:
             raise _refused("unauthenticated", "Send a key or a member token: Authorization: Bearer ...")
         at: datetime = request.parser_context["view"].at
-        try:
-            caller = authenticate(text.decode("ascii"), at=at)
-        except UnicodeDecodeError:
-            raise _refused("invalid_key", "The key is not one of this installation.") from None
+        caller = authenticate(text.decode("latin-1"), at=at)
+        log_context.note(program=caller.program.code)
         request._request.caller = caller  # type: ignore[attr-defined]
         return None, caller
 
@@ -70,41 +70,39 @@ def authenticate(text: str, *, at: datetime) -> Caller:
     """
     if text.startswith(_TOKEN_PREFIX):
         return _authenticate_token(text.removeprefix(_TOKEN_PREFIX), at=at)
-    head, _, secret = text.partition(".")
-    found = api_keys.find(head.rpartition("_")[2])
-    if found is None or head != f"{api_keys.text_prefix(found.program)}{head.rpartition('_')[2]}":
-        raise _refused("invalid_key", "The key is not one of this installation.")
-    if not found.has_secret(secret):
+    found = api_keys.find(text)
+    if found is None:
         raise _refused("invalid_key", "The key is not one of this installation.")
     _require_valid(found, at=at)
     api_keys.note_use(found, at=at)
     return Caller(found.program, found, found.scopes)
 
 
-def issue_token(caller: Caller, *, member: str, key_prefix: str) -> str:
-    """Return a token with which the browser of a member may act until it lapses, or its key does."""
-    content = {"program": caller.program.pk, "key": key_prefix, "member": member}
-    return _TOKEN_PREFIX + signing.dumps(content, salt=_SALT)
+def issue_token(caller: Caller, *, member: str, at: datetime) -> tuple[str, datetime]:
+    """Return a token with which the browser of a member may act, and when it lapses; it ends with its key, too."""
+    expires_at = at + TOKEN_LIFETIME
+    content = [caller.key.prefix, member, math.floor(expires_at.timestamp())]
+    return _TOKEN_PREFIX + signing.Signer(salt=_SALT).sign_object(content), expires_at.replace(microsecond=0)
 
 
 def _authenticate_token(text: str, *, at: datetime) -> Caller:
     try:
-        content: dict[str, Any] = signing.loads(text, salt=_SALT, max_age=TOKEN_LIFETIME)
-    except signing.SignatureExpired:
-        raise _refused("token_expired", "The member token has lapsed; ask for a new one.") from None
+        prefix, member, expires = signing.Signer(salt=_SALT).unsign_object(text)
     except signing.BadSignature:
         raise _refused("invalid_token", "The member token is not one of this installation.") from None
-    found = api_keys.find(content["key"])
-    if found is None or found.program.pk != content["program"]:
+    if at.timestamp() >= expires:
+        raise _refused("token_expired", "The member token has lapsed; ask for a new one.")
+    found = api_keys.find_by_prefix(prefix)
+    if found is None:
         raise _refused("invalid_token", "The member token is not one of this installation.")
     _require_valid(found, at=at)
-    return Caller(found.program, found, MEMBER_SCOPES, content["member"])
+    return Caller(found.program, found, MEMBER_SCOPES, member)
 
 
 def _require_valid(found: api_keys.FoundKey, *, at: datetime) -> None:
     if found.revoked_at is not None:
         raise _refused("key_revoked", "The key has been revoked.")
-    if not found.is_valid(at):
+    if not api_keys.is_valid(found, at):
         raise _refused("key_expired", "The key has expired.")
 
 
@@ -121,8 +119,8 @@ class HasScope(BasePermission):
         Raises: Problem 403; MethodNotAllowed.
         """
         caller: Any = request.auth
-        scope = view.scopes.get(request.method)
-        if scope is None:
+        scope = view.scopes.get("GET" if request.method == "HEAD" else request.method)
+        if scope is None or request.method not in view.allowed_methods:
             raise MethodNotAllowed(str(request.method))
         if scope not in caller.scopes:
             raise Problem(403, "scope_missing", f"This needs the scope {scope}.")

@@ -6,17 +6,20 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
 from pydantic import BaseModel, ValidationError
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 from core.request_id import get_request_id
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+# A body may have as many mistakes as it has values; the first ones say enough.
+MAX_ERRORS = 100
+INTERNAL_ERROR = "Something went wrong on our side."
 
 
 class FieldError(BaseModel):
@@ -67,16 +70,20 @@ class Problem(Exception):
             errors=self.errors,
         ).model_dump()
 
+    def response(self) -> HttpResponse:
+        """Return the problem as an answer."""
+        return JsonResponse(self.body(), status=self.status, content_type=CONTENT_TYPE, headers=self.headers)
 
-E = TypeVar("E", bound=Exception)
+
+T = TypeVar("T", bound=Callable[..., Problem])
 _translators: dict[type[Exception], Callable[[Any], Problem]] = {}
 
 
-def translates(kind: type[E]) -> Callable[[Callable[[E], Problem]], Callable[[E], Problem]]:
-    """Register the decorated function as what turns a domain exception into a problem."""
+def translates(*kinds: type[Exception]) -> Callable[[T], T]:
+    """Register the decorated function as what turns domain exceptions of these kinds into problems."""
 
-    def register(function: Callable[[E], Problem]) -> Callable[[E], Problem]:
-        _translators[kind] = function
+    def register(function: T) -> T:
+        _translators.update(dict.fromkeys(kinds, function))
         return function
 
     return register
@@ -92,24 +99,30 @@ def translate(error: Exception) -> Problem | None:
     return None
 
 
-def handle(error: Exception, _context: dict[str, Any]) -> Response:
-    """Turn whatever a view raised into a response. DRF rolls back a request's transaction, where there is one."""
+def handle(error: Exception, _context: dict[str, Any]) -> HttpResponse:
+    """Turn whatever a view raised into an answer, in JSON whatever else the view renders."""
     problem = translate(error)
     if problem is None:
         logger.error("unhandled", exc_info=error)
-        problem = Problem(500, "internal_error", "Something went wrong on our side; nothing was written.")
-    return Response(problem.body(), problem.status, headers=problem.headers, content_type=CONTENT_TYPE)
+        problem = Problem(500, "internal_error", INTERNAL_ERROR)
+    return problem.response()
 
 
 @translates(ValidationError)
 def _invalid(error: ValidationError) -> Problem:
-    errors = [
-        FieldError(pointer=pointer(detail["loc"]), code=detail["type"], detail=_sentence(detail))
-        for detail in error.errors(include_url=False, include_input=False)
-    ]
-    if any(error.code == "json_invalid" for error in errors):
+    errors = field_errors(error)
+    if errors[0].code == "json_invalid":
         return Problem(400, "invalid_json", "The body is not JSON.", errors=errors)
-    return Problem(422, "invalid_request", f"{len(errors)} value(s) cannot be accepted; see errors.", errors=errors)
+    detail = f"{error.error_count()} value(s) cannot be accepted; see errors."
+    return Problem(422, "invalid_request", detail, errors=errors)
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Return what is wrong, value by value; at most MAX_ERRORS."""
+    return [
+        FieldError(pointer=pointer(detail["loc"]), code=detail["type"], detail=_sentence(detail))
+        for detail in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+    ]
 
 
 def pointer(location: Sequence[int | str]) -> str:
@@ -128,6 +141,18 @@ def _method(error: exceptions.MethodNotAllowed) -> Problem:
     return Problem(405, "method_not_allowed", str(error.detail))
 
 
+@translates(exceptions.ValidationError)
+def _filter(error: exceptions.ValidationError) -> Problem:
+    # Only filters raise it: a list of what is wrong for each parameter.
+    found: Any = error.get_full_details()
+    errors = [
+        FieldError(pointer=pointer([name]), code=str(one["code"]), detail=str(one["message"]))
+        for name, told in found.items()
+        for one in told
+    ]
+    return Problem(400, "invalid_parameter", "A parameter cannot be accepted; see errors.", errors=errors)
+
+
 @translates(exceptions.NotFound)
 def _page(_error: exceptions.NotFound) -> Problem:
     # The only place that raises it is the pagination.
@@ -144,8 +169,13 @@ def _too_large(_error: RequestDataTooBig) -> Problem:
     return Problem(413, "body_too_large", "The body is too large; send smaller batches.")
 
 
-@translates(OperationalError)
-def _busy(error: OperationalError) -> Problem:
+@translates(UnreadablePostError)
+def _cut_off(_error: UnreadablePostError) -> Problem:
+    return Problem(400, "bad_request", "The request ended before its body did.")
+
+
+@translates(InterfaceError, OperationalError)
+def _busy(error: Exception) -> Problem:
     logger.warning("database busy", exc_info=error)
     return Problem(503, "busy", "The database is busy; repeat the request.", headers={"Retry-After": "1"})
 
@@ -160,7 +190,7 @@ def page(status: int, code: str, detail: str) -> Callable[..., HttpResponse]:
 
     def respond(request: HttpRequest, *_args: Any, **_kwargs: Any) -> HttpResponse:
         if request.path.startswith("/api/"):
-            return JsonResponse(Problem(status, code, detail).body(), status=status, content_type=CONTENT_TYPE)
+            return Problem(status, code, detail).response()
         return HttpResponse(detail, status=status, content_type="text/plain; charset=utf-8")
 
     return respond

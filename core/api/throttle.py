@@ -10,6 +10,8 @@ from typing import Any
 
 import redis
 from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -18,6 +20,8 @@ from core.api.problems import Problem
 logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 60
+# How long a request waits for a Redis that does not answer, before it is let in.
+PATIENCE_SECONDS = 0.5
 # Source: the generic cell rate algorithm (ITU-T I.371). The key holds the theoretical arrival time of the next call
 # in microseconds; a burst of a whole window's calls is allowed. Returns what is left and microseconds to wait.
 _SCRIPT = """
@@ -37,7 +41,12 @@ return {math.floor((window - (following - now)) / step), 0}
 
 @lru_cache(maxsize=1)
 def _script() -> Any:
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
+    client = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=PATIENCE_SECONDS,
+        socket_connect_timeout=PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
     return client.register_script(_SCRIPT)
 
 

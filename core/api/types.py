@@ -39,13 +39,28 @@ def _instant(value: Any) -> Any:
     return value
 
 
+def _flag(value: Any) -> Any:
+    if value in {"true", "false"}:
+        return value == "true"
+    raise ValueError("write true or false")
+
+
 Integer = Annotated[int, BeforeValidator(_whole_number)]
 Minor = Annotated[Integer, Field(ge=0, le=MAX_INTEGER, description="Minor units of the currency: 12.50 GBP is 1250")]
 Points = Annotated[Integer, Field(ge=1, le=MAX_INTEGER)]
-ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
+# Goes into addresses, where an encoded slash is a slash: see core.api.converters.
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]*$")]
 Name = Annotated[str, StringConstraints(max_length=63, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc)]
 Day = date
+# In queries, where pydantic would take `yes` and `1` as well.
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+
+class DryRun(Body):
+    """The query of a request that can be tried out."""
+
+    dry_run: Flag = Field(default=False, description="Work out the answer and write nothing")

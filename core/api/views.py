@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,7 +13,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils import timezone
-from pydantic import BaseModel
+from django_filters.rest_framework import DjangoFilterBackend
+from pydantic import BaseModel, ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
@@ -21,7 +23,7 @@ from rest_framework.response import Response
 
 from core.api.credentials import Caller, Credentials, HasScope
 from core.api.pages import Page
-from core.api.problems import Problem
+from core.api.problems import Problem, field_errors
 from core.api.throttle import RateLimit
 from core.models import Program, Scope
 from core.services import idempotency
@@ -29,17 +31,17 @@ from core.services import idempotency
 B = TypeVar("B", bound=BaseModel)
 Method = Callable[..., HttpResponse]
 
-KEY_LENGTH = 255
+_KEY = re.compile("[!-~]{1,255}")
 
 
-class AlwaysJson(BaseContentNegotiation):
+class OneRepresentation(BaseContentNegotiation):
     """There is one representation, whatever a client says it accepts."""
 
     def select_parser(self, _request: Request, _parsers: Any) -> None:
         """Leave the body to `ApiView.read`."""
 
     def select_renderer(self, _request: Request, renderers: Any, _format: str | None = None) -> tuple[Any, str]:
-        """Return JSON."""
+        """Return the only one."""
         return renderers[0], renderers[0].media_type
 
 
@@ -52,18 +54,25 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
     scopes: ClassVar[Mapping[str, Scope]] = {}
     is_open_to_members: ClassVar[bool] = False
 
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     authentication_classes = [Credentials]
     permission_classes = [HasScope]
     throttle_classes = [RateLimit]
     renderer_classes = [JSONRenderer]
-    content_negotiation_class = AlwaysJson
+    content_negotiation_class = OneRepresentation
     pagination_class = Page
     queryset: QuerySet[Any] | None = None
+    filterset_class: ClassVar[type[Any] | None] = None
 
     @cached_property
     def at(self) -> datetime:
         """The instant of the request: the only one that its work knows."""
         return timezone.now()
+
+    @property
+    def filter_backends(self) -> list[Any]:  # type: ignore[override]
+        """What filters lists: the view's filters, if it has any."""
+        return [DjangoFilterBackend] if self.filterset_class else []
 
     @property
     def caller(self) -> Caller:
@@ -89,11 +98,14 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
 
         Raises: Problem 400.
         """
-        told = self.request.query_params
-        twice = [name for name in told if len(told.getlist(name)) > 1]
-        if twice:
-            raise Problem(400, "invalid_parameter", f"{twice[0]} is given twice.")
-        return model.model_validate(told.dict())
+        self._refuse_repeated_parameters()
+        try:
+            return model.model_validate(self.request.query_params.dict())
+        except ValidationError as error:
+            errors = field_errors(error)
+            raise Problem(
+                400, "invalid_parameter", "A parameter cannot be accepted; see errors.", errors=errors
+            ) from None
 
     @contextmanager
     def writing(self, *, dry_run: bool = False) -> Iterator[None]:
@@ -108,16 +120,22 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
 
         Raises: Problem 400.
         """
+        self._refuse_repeated_parameters()
         self._refuse_unknown_parameters()
         rows = self.paginate_queryset(self.filter_queryset(queryset)) or []
         return self.get_paginated_response([show(row) for row in rows])
 
+    def _refuse_repeated_parameters(self) -> None:
+        for name, values in self.request.query_params.lists():
+            if len(values) > 1:
+                raise Problem(400, "invalid_parameter", f"{name} is given twice.")
+
     def _refuse_unknown_parameters(self) -> None:
-        filterset: Any = getattr(self, "filterset_class", None)
-        known = {"cursor", "limit", *(filterset.base_filters if filterset else ())}
+        filters: Any = self.filterset_class
+        known = {"cursor", "limit", *(filters.base_filters if filters else ())}
         for name in self.request.query_params:
             if name not in known:
-                raise Problem(400, "unknown_parameter", f"{name} is not a parameter of this list.")
+                raise Problem(400, "invalid_parameter", f"{name} is not a parameter of this list.")
 
 
 def idempotent(*, is_required: bool) -> Callable[[Method], Method]:
@@ -133,8 +151,10 @@ def idempotent(*, is_required: bool) -> Callable[[Method], Method]:
             key = request.headers.get("Idempotency-Key", "")
             if not key and is_required:
                 raise Problem(400, "idempotency_key_missing", "Send an Idempotency-Key: this request moves value.")
-            if len(key) > KEY_LENGTH or not key.isprintable():
-                raise Problem(400, "idempotency_key_invalid", f"At most {KEY_LENGTH} printable characters.")
+            if key and not _KEY.fullmatch(key):
+                raise Problem(
+                    400, "idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters."
+                )
             if not key or request.query_params.get("dry_run") == "true":
                 return method(view, request, *args, **kwargs)
             return _once(view, key, lambda: method(view, request, *args, **kwargs))
@@ -180,7 +200,7 @@ def _digest(request: Request) -> bytes:
     raw = request._request.body
     try:
         body = json.dumps(json.loads(raw), sort_keys=True)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = raw.hex()
-    told = json.dumps([request.method, request.path, sorted(request.query_params.items()), body])
+    told = json.dumps([request.method, request.path, sorted(request.query_params.lists()), body])
     return hashlib.sha256(told.encode()).digest()

@@ -1,9 +1,11 @@
 """The audit trail: one append-only row for every operator's or command's change."""
 
+import json
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.serializers.json import DjangoJSONEncoder
 
 from core.models import AuditEntry, Program
 
@@ -28,7 +30,12 @@ def record(
         user=user,
         program=program,
         reason=reason,
-        before=before,
-        after=after,
+        before=_plain(before),
+        after=_plain(after),
         recorded_at=at,
     )
+
+
+def _plain(values: dict[str, Any] | None) -> Any:
+    """Return values as JSON has them, days and instants as text."""
+    return json.loads(json.dumps(values, cls=DjangoJSONEncoder))

@@ -1,18 +1,22 @@
 """The outbox: news written with the facts it tells of, delivered at least once, applied exactly once.
 
 An event waits until `dispatch` has made one receipt per subscriber. `deliver` runs each receipt's handler in the
-transaction that marks the receipt done: a worker that dies leaves neither the effect nor the mark. Receipts are
-delivered in the order of their events; a failed one steps aside until its next attempt, and so may be overtaken.
+transaction that marks the receipt done: a worker that dies leaves neither the effect nor the mark. What it leaves is
+the attempt, counted in a transaction of its own before the handler runs: a receipt that ends its workers steps aside
+like one that fails. Receipts are delivered in the order of their events; one that waits for its next attempt may be
+overtaken.
 """
 
 import logging
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from core import events, locks
 from core.models import OutboxEvent, OutboxReceipt
+from core.services import audit
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(hours=1)
 # A traceback's last line says enough; the log has the rest.
 ERROR_LENGTH = 1_000
+NO_OUTCOME = "the worker ended before the handler did"
 
 
 class Delivery(NamedTuple):
@@ -54,11 +59,12 @@ def dispatch(*, at: datetime, limit: int = DISPATCH_BATCH, wait: bool = False) -
 def deliver(*, at: datetime, limit: int, wait: bool = False) -> Delivery:
     """Deliver up to `limit` due receipts, each in its own transaction; a failing one does not stop the rest.
 
-    Locks: one receipt at a time; what another worker has locked is left to it, or waited for.
+    Locks: one receipt at a time, twice: to count the attempt, and to make it. What another worker has locked is left
+    to it, or waited for.
     """
-    outcomes: list[bool] = []
-    while len(outcomes) < limit and (outcome := _deliver_next(at=at, wait=wait)) is not None:
-        outcomes.append(outcome)
+    outcomes: list[bool | None] = []
+    while len(outcomes) < limit and (receipt_id := _claim_next(at=at, wait=wait)) is not None:
+        outcomes.append(_deliver(receipt_id, at=at, wait=wait))
     return Delivery(done=outcomes.count(True), failed=outcomes.count(False))
 
 
@@ -74,12 +80,29 @@ def drain(*, at: datetime) -> Delivery:
 
 
 @transaction.atomic(durable=True)
-def _deliver_next(*, at: datetime, wait: bool) -> bool | None:
-    """Deliver the receipt that is due longest: True if done, False if it failed, None if none is due."""
+def _claim_next(*, at: datetime, wait: bool) -> int | None:
+    """Count an attempt of the receipt that is due longest and return its id; None if none is due.
+
+    A first attempt leaves it due, so that whoever drains the outbox waits for it. One that had an attempt without an
+    outcome has ended a worker and may end the next: it steps aside already.
+    """
     receipt = locks.lock_due_receipt(at=at, wait=wait)
     if receipt is None:
         return None
+    if receipt.attempts:
+        receipt.next_attempt_at = at + retry_delay(receipt.attempts + 1)
+        receipt.last_error = receipt.last_error or NO_OUTCOME
     receipt.attempts += 1
+    receipt.save(update_fields=["attempts", "next_attempt_at", "last_error"])
+    return receipt.pk
+
+
+@transaction.atomic(durable=True)
+def _deliver(receipt_id: int, *, at: datetime, wait: bool) -> bool | None:
+    """Run the handler of a claimed receipt: True if done, False if it failed, None if another worker has it."""
+    receipt = locks.lock_receipt(receipt_id, wait=wait)
+    if receipt is None:
+        return None
     event = receipt.event
     try:
         with transaction.atomic():
@@ -91,8 +114,26 @@ def _deliver_next(*, at: datetime, wait: bool) -> bool | None:
         receipt.last_error = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
     else:
         receipt.done_at = at
-    receipt.save(update_fields=["attempts", "next_attempt_at", "last_error", "done_at"])
+    receipt.save(update_fields=["next_attempt_at", "last_error", "done_at"])
     return receipt.done_at is not None
+
+
+@transaction.atomic
+def retry(*, at: datetime, user: User, event: OutboxEvent | None = None) -> int:
+    """Make what has failed due at once, of one event or of all, and return how many receipts that were."""
+    failed = OutboxReceipt.objects.filter(done_at=None, attempts__gt=0, next_attempt_at__gt=at)
+    count = (failed if event is None else failed.filter(event=event)).update(next_attempt_at=at)
+    if count:
+        audit.record(
+            action="outbox.retried",
+            target=f"outbox {event.pk}" if event else "outbox",
+            actor=user.get_username(),
+            user=user,
+            program=event.program if event else None,
+            after={"receipts": count},
+            at=at,
+        )
+    return count
 
 
 def retry_delay(attempts: int) -> timedelta:

@@ -1,5 +1,6 @@
 """The facts that the storefront told, and what a member's days add up to."""
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -24,7 +25,7 @@ class OrderKey(models.Model):
 class Order(models.Model):
     """A paid order as the storefront told it. Without a member it is a guest's: kept, earns nothing.
 
-    `returned_at` is set once, by the refund that brought back the last unit.
+    `returned_at` is set by the refund that brought back the last unit; a late edit that adds a line takes it away.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
@@ -60,7 +61,7 @@ class Order(models.Model):
 
 
 class OrderEdit(models.Model):
-    """A change of a paid order: the lines it added, in force from `edited_at`. What it removed is a refund.
+    """A change of a paid order: the lines it added, in force from `edited_at`. What it removed is a refund. Append-only.
 
     `amount_minor` of the order's currency: what the added lines cost.
     """
@@ -255,6 +256,10 @@ class MemberDay(models.Model):
     refunds_minor = models.BigIntegerField(default=0)
     credits = models.IntegerField(default=0)
     activities = models.IntegerField(default=0)
+
+    class Meta:
+        # Days come in about their order: a summary of blocks finds the last ones of all members, for almost nothing.
+        indexes = [BrinIndex(name="memberday_day", fields=["day"])]
 
     def __str__(self) -> str:
         return f"{self.member_id} {self.day}"

@@ -1,19 +1,20 @@
 """Members of a program."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from core.models import Program
 
 
 class MemberKind(models.TextChoices):
-    PERSON = "person"
-    HOUSEHOLD = "household"
+    PERSON = "person", _("Person")
+    HOUSEHOLD = "household", _("Household")
 
 
 class MemberStatus(models.TextChoices):
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    ERASED = "erased"
+    ACTIVE = "active", _("Active")
+    SUSPENDED = "suspended", _("Suspended")
+    ERASED = "erased", _("Erased")
 
 
 class Member(models.Model):
@@ -35,6 +36,10 @@ class Member(models.Model):
 
     class Meta:
         ordering = ["id"]
+        permissions = [
+            ("override_tier", "Can override a member's tier"),
+            ("suspend_member", "Can suspend and reactivate members"),
+        ]
         constraints = [models.UniqueConstraint(name="member_external_id", fields=["program", "external_id"])]
 
     def __str__(self) -> str:

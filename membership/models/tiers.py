@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from core.models import Program, Version
 from membership.models.members import Member
@@ -50,14 +51,15 @@ class LadderVersion(Version):
 
 
 class TierCause(models.TextChoices):
-    ENROLLED = "enrolled"
-    UPGRADED = "upgraded"
-    STAYED = "stayed"
-    DOWNGRADED = "downgraded"
-    OVERRIDDEN = "overridden"
-    PAID = "paid"
-    CORRECTED = "corrected"
-    IMPORTED = "imported"
+    ENROLLED = "enrolled", _("Enrolled")
+    UPGRADED = "upgraded", _("Upgraded")
+    STAYED = "stayed", _("Stayed")
+    DOWNGRADED = "downgraded", _("Downgraded")
+    OVERRIDDEN = "overridden", _("Overridden")
+    RESTORED = "restored", _("Restored")
+    PAID = "paid", _("Paid")
+    CORRECTED = "corrected", _("Corrected")
+    IMPORTED = "imported", _("Imported")
 
 
 class TierPeriod(models.Model):
@@ -65,7 +67,8 @@ class TierPeriod(models.Model):
 
     A row is live until `superseded_at`; a trigger refuses every other change. `guaranteed_until` is the
     instant before which no evaluation takes the tier away (grace, minimum stay); a row with cause
-    `stayed` exists only because it moved that instant. `evidence` holds the metric values that decided,
+    `stayed` exists only because it moved that instant, and one with cause `restored` because an override ended: it has
+    what the facts have given by then. `evidence` holds the metric values that decided,
     by `metric:window` key. Ladder, tier and version are checked by nobody but the services that write the rows: a check
     would lock the same few rows for every member who moves.
     """
@@ -84,8 +87,12 @@ class TierPeriod(models.Model):
     class Meta:
         ordering = ["member", "ladder", "valid_from", "id"]
         constraints = [
+            # With the tier in it, who holds which tier now is counted from the index alone.
             models.UniqueConstraint(
-                name="tierperiod_live", fields=["member", "ladder", "valid_from"], condition=Q(superseded_at=None)
+                name="tierperiod_live",
+                fields=["member", "ladder", "valid_from"],
+                include=["tier"],
+                condition=Q(superseded_at=None),
             ),
         ]
         indexes = [models.Index(name="tierperiod_history", fields=["member", "ladder", "valid_from"])]

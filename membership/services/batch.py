@@ -39,6 +39,7 @@ class RecordedFacts:
     """
 
     order_ids: list[int] = field(default_factory=list)
+    edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
     repeated: int = 0
@@ -65,6 +66,7 @@ class Batch:
     at: datetime
     member_ids: dict[str, int]
     order_ids: list[int] = field(default_factory=list)
+    edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
     new: int = 0
@@ -84,7 +86,8 @@ class Batch:
         Raises: BadFact for a member who is not enrolled.
         """
         if external_id not in self.member_ids:
-            raise BadFact(field="member", external_id=fact, reason=f"member {external_id} is not enrolled")
+            reason = f"member {external_id} is not enrolled"
+            raise BadFact(field="member", external_id=fact, reason=reason, code="unknown_member")
         return self.member_ids[external_id]
 
     def local_date(self, at: datetime) -> date:
@@ -116,6 +119,7 @@ class Batch:
             self._publish()
         return RecordedFacts(
             order_ids=self.order_ids,
+            edit_ids=self.edit_ids,
             refund_ids=self.refund_ids,
             activity_ids=self.activity_ids,
             repeated=told - self.new,
@@ -139,16 +143,21 @@ class Batch:
         (member_id, day), _ = max(self._days.items(), key=lambda item: abs(item[1].credits))
         name = next(name for name, known in self.member_ids.items() if known == member_id)
         reason = f"the credits of member {name} add up to more than a day can hold"
-        raise BadFact(field="credits", external_id=name, reason=f"{reason}, on {day}") from error
+        reason = f"{reason}, on {day}"
+        raise BadFact(field="credits", external_id=name, reason=reason, code="invalid_value") from error
 
     def _publish(self) -> None:
         months: dict[str, set[int]] = {}
         for member_id, day in self._days:
             months.setdefault(day.replace(day=1).isoformat(), set()).add(member_id)
-        members = {month: sorted(ids) for month, ids in sorted(months.items())}
-        outbox.publish(
-            program_id=self.program.pk, topic="membership.facts_recorded", payload={"members": members}, at=self.at
-        )
+        payload = {
+            "members": {month: sorted(ids) for month, ids in sorted(months.items())},
+            "orders": self.order_ids,
+            "edits": self.edit_ids,
+            "refunds": self.refund_ids,
+            "activities": self.activity_ids,
+        }
+        outbox.publish(program_id=self.program.pk, topic="membership.facts_recorded", payload=payload, at=self.at)
 
 
 def open_batch(*, program: Program, members: Iterable[str], at: datetime) -> Batch:

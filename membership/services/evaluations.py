@@ -17,7 +17,7 @@ from psycopg2 import sql
 from core import locks as core_locks
 from core.calendar import TICK
 from membership import locks
-from membership.composed_sql import SQL, Cells, fetch
+from membership.composed_sql import SQL, Cells, among, fetch
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import (
     DirtyMember,
@@ -28,7 +28,7 @@ from membership.models import (
     TierCause,
 )
 from membership.qualification import LadderPlan, decision, insert_decision
-from membership.services import periods
+from membership.services import overrides, periods
 from membership.services.corrections import find_corrections, list_suspects
 from membership.services.recompute import BATCH_MEMBERS, recompute_locked
 
@@ -56,16 +56,21 @@ def evaluate(
     at: datetime,
     chunk_size: int = CHUNK_MEMBERS,
     progress: Progress | None = None,
+    share: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Run a scheduled evaluation to its end, beside other workers if there are any, and return it.
 
     progress: called with the chunks done and all chunks after each one.
+    share: called with the evaluation's id for each open chunk but one, so that other workers can run it beside this one.
     Raises: NotScheduled; EvaluationOutOfOrder.
     Idempotency: a finished evaluation is returned as it is; an interrupted one goes on.
     """
     apply_dirty(ladder=ladder, at=at)
     evaluation = begin(ladder=ladder, instant=instant, at=at, chunk_size=chunk_size)
     if evaluation.finished_at is None:
+        if share:
+            for _ in range(evaluation.chunks.filter(done_at=None).count() - 1):
+                share(evaluation.pk)
         while run_chunk(evaluation_id=evaluation.pk, at=at) or run_chunk(evaluation_id=evaluation.pk, at=at, wait=True):
             if progress:
                 chunks = EvaluationChunk.objects.filter(evaluation=evaluation)
@@ -130,21 +135,24 @@ def _first_ids(program_id: int, chunk_size: int) -> range:
     return range(ids["first"], ids["last"] + 1, chunk_size) if ids["first"] is not None else range(0)
 
 
-def apply_dirty(*, ladder: Ladder, at: datetime) -> int:
+def apply_dirty(*, ladder: Ladder, at: datetime, on_progress: Callable[[int], None] | None = None) -> int:
     """Work out again the tiers of members with late facts, from the earliest one, and return how many rows changed.
 
+    Overrides that have ended come first; those do not wait for an evaluation under way.
     While an evaluation is under way it does nothing: a chunk that read a member's facts and tiers before them would
     write what it decided after them, and no mark would be left to mend it.
     Locks: the ladder, then the members, ascending, in batches of a transaction each. Marks are only made under the
     same locks of members, so none is deleted unseen.
     """
-    changed, last = 0, 0
+    changed, last = overrides.end_overrides(ladder=ladder, at=at), 0
     while True:
         marked = DirtyMember.objects.filter(ladder=ladder, member_id__gt=last).order_by("member_id")
         ids = list(marked.values_list("member_id", flat=True)[:BATCH_MEMBERS])
         if not ids:
             return changed
         changed += _apply_dirty_batch(ladder, ids, at=at)
+        if on_progress:
+            on_progress(changed)
         last = ids[-1]
 
 
@@ -164,7 +172,8 @@ def _apply_dirty_batch(ladder: Ladder, member_ids: list[int], *, at: datetime) -
 def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
     """Decide for the next range of members; False if none is left, or all that are left are other workers'.
 
-    Locks: the chunk. wait: wait for other workers' chunks instead of leaving them out.
+    Members with an override since the evaluation before this one are worked out one by one instead.
+    Locks: the chunk, then those members. wait: wait for other workers' chunks instead of leaving them out.
     """
     chunk = locks.lock_open_chunk(evaluation_id, wait=wait)
     if chunk is None:
@@ -175,8 +184,11 @@ def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
     plan = plans.at(evaluation.at)
     if plan is None or plan.version_id != evaluation.version_id:
         raise RuntimeError(f"evaluation {evaluation_id} began with another version than the one in force")
-    corrected = _correct(plans, chunk, evaluation.at, at=at)
-    moved = _decide(plan, chunk, evaluation.at, at=at)
+    covered = _list_covered(plans, chunk, evaluation.at)
+    if covered:
+        recompute_locked(plans, dict.fromkeys(locks.lock_members(covered), evaluation.at - TICK), at=at)
+    corrected = _correct(plans, chunk, evaluation.at, covered, at=at)
+    moved = _decide(plan, chunk, evaluation.at, covered, at=at)
     causes = Counter(cause for _, cause in moved)
     chunk.upgraded, chunk.downgraded = causes[TierCause.UPGRADED], causes[TierCause.DOWNGRADED] + len(corrected)
     chunk.done_at = at
@@ -186,11 +198,23 @@ def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
     return True
 
 
-def _correct(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[int]:
+def _list_covered(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime) -> set[int]:
+    """Return the members of a range whose rows since the evaluation before may not be all that the facts gave."""
+    since = plans.get_evaluation_before(instant)
+    found = overrides.list_ending_after(since).filter(
+        ladder=plans.ladder, member_id__gte=chunk.first_member_id, member_id__lte=chunk.last_member_id
+    )
+    return set(found.values_list("member_id", flat=True))
+
+
+def _correct(
+    plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, covered: set[int], *, at: datetime
+) -> list[int]:
     """Undo the immediate upgrades whose orders came back. Who has a row at the instant is then decided."""
     if not plans.is_immediate_from(plans.get_evaluation_before(instant)):
         return []
     suspects = list_suspects(plans, first=chunk.first_member_id, last=chunk.last_member_id, instant=instant)
+    suspects = [member_id for member_id in suspects if member_id not in covered]
     histories = {
         member_id: before
         for member_id, rows in periods.load_histories(plans.ladder.pk, suspects).items()
@@ -201,11 +225,15 @@ def _correct(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, *, a
     return list(corrections)
 
 
-def _decide(plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, *, at: datetime) -> list[Cells]:
+def _decide(
+    plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, covered: set[int], *, at: datetime
+) -> list[Cells]:
     """Write what the evaluation changes in a range and return (member_id, cause) of each new row."""
     members = sql.SQL("member_id BETWEEN {} AND {}").format(
         sql.Literal(chunk.first_member_id), sql.Literal(chunk.last_member_id)
     )
+    if covered:
+        members = sql.SQL("{} AND NOT {}").format(members, among(covered))
     decided = decision(plan, held=_held(plan.ladder_id, members, instant), members=members, instant=instant)
     with connection.cursor() as cursor:
         cursor.execute(_CHUNK_SETTINGS)

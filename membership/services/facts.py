@@ -10,16 +10,18 @@ from datetime import datetime
 from django.db import transaction
 
 from core.models import Program
-from membership.fact_checks import check_activity, check_credit, check_order, check_refund, take_once
+from membership.fact_checks import check_activity, check_credit, check_order, check_refund, frame_of, take_once
 from membership.fact_inputs import (
     ActivityInput,
     BadFact,
     CreditInput,
     FactConflict,
+    OrderEditInput,
     OrderInput,
     OrderLineInput,
     RefundInput,
     RefundLineInput,
+    RemovedLineInput,
 )
 from membership.services.activities import record_activities, record_qualifying_credits
 from membership.services.batch import RecordedFacts, open_batch
@@ -31,13 +33,16 @@ __all__ = [
     "BadFact",
     "CreditInput",
     "FactConflict",
+    "OrderEditInput",
     "OrderInput",
     "OrderLineInput",
     "RecordedFacts",
     "RefundInput",
     "RefundLineInput",
+    "RemovedLineInput",
     "record_credits",
     "record_facts",
+    "write_facts",
 ]
 
 
@@ -48,17 +53,32 @@ def record_facts(
     orders: Sequence[OrderInput] = (),
     refunds: Sequence[RefundInput] = (),
     activities: Sequence[ActivityInput] = (),
+    last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
-    """Record what the storefront tells, orders before the refunds of them.
+    """Record facts in a transaction of their own; else as `write_facts`."""
+    return write_facts(program=program, orders=orders, refunds=refunds, activities=activities, last=last, at=at)
 
+
+def write_facts(
+    *,
+    program: Program,
+    orders: Sequence[OrderInput] = (),
+    refunds: Sequence[RefundInput] = (),
+    activities: Sequence[ActivityInput] = (),
+    last: datetime | None = None,
+    at: datetime,
+) -> RecordedFacts:
+    """Record what the storefront tells, orders before the refunds of them, in the caller's transaction.
+
+    last: facts dated after it are refused; None: any date, as in data sets of other times.
     Raises: BadFact for a fact that cannot be true; FactConflict for a known id with other content.
     Locks: see membership.locks.
     """
-    currency = program.currency
-    new_orders = take_once("order", (check_order(order, currency) for order in orders))
-    new_refunds = take_once("refund", (check_refund(refund, currency) for refund in refunds))
-    new_activities = take_once("activity", map(check_activity, activities))
+    frame = frame_of(program, last=last)
+    new_orders = take_once("order", (check_order(order, frame) for order in orders))
+    new_refunds = take_once("refund", (check_refund(refund, frame) for refund in refunds))
+    new_activities = take_once("activity", (check_activity(activity, frame) for activity in activities))
     facts: tuple[OrderInput | RefundInput | ActivityInput, ...] = (*orders, *refunds, *activities)
     if not facts:
         return RecordedFacts()
@@ -84,7 +104,8 @@ def record_credits(
     Raises: BadFact; FactConflict for a known (member, source, rule) with another number or instant.
     Locks: see membership.locks.
     """
-    new_credits = take_once("credit", map(check_credit, credits))
+    frame = frame_of(program)
+    new_credits = take_once("credit", (check_credit(credit, frame) for credit in credits))
     if not new_credits:
         return RecordedFacts()
     batch = open_batch(program=program, members=(credit.member for credit in credits), at=at)

@@ -1,22 +1,27 @@
-"""Enrollment: members by the storefront's ids, and the tier each begins with."""
+"""Enrollment: members by the storefront's ids, and the tier each begins with; changes of what is known about them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from core.models import Program
+from core.services import audit, outbox
 from core.versions import in_force
-from membership.fact_checks import check_member
+from membership.fact_checks import LATEST, check_member
 from membership.fact_inputs import BadFact, MemberInput
-from membership.locks import lock_enrollment
-from membership.models import Ladder, Member, MemberKind, TierCause
+from membership.locks import lock_enrollment, lock_members
+from membership.models import Ladder, Member, MemberKind, MemberStatus, TierCause
 from membership.services.batch import columns, copy_rows
 
-__all__ = ["BadFact", "EnrolledMembers", "MemberInput", "enroll_members", "enroll_on_ladder"]
+__all__ = ["BadFact", "EnrolledMembers", "MemberInput", "enroll_members", "enroll_on_ladder", "update_member"]
+
+# What may be changed after enrollment.
+PROFILE_FIELDS = ("locale", "country", "birthday", "consents", "status")
 
 _INSERT_MEMBERS = """
     INSERT INTO membership_member
@@ -36,6 +41,10 @@ _BEGIN_LADDER = """
 _PERIOD_COLUMNS = ("member_id", "ladder_id", "tier_id", "version_id", "valid_from", "recorded_at", "cause", "evidence")
 
 
+class MemberErased(Exception):
+    """The member has been erased: nothing about them is kept any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class EnrolledMembers:
     """The ids of all members told, by external id, and of those who are new."""
@@ -45,18 +54,27 @@ class EnrolledMembers:
 
 
 @transaction.atomic
-def enroll_members(*, program: Program, members: Sequence[MemberInput], at: datetime) -> EnrolledMembers:
+def enroll_members(
+    *, program: Program, members: Sequence[MemberInput], at: datetime, last: datetime = LATEST
+) -> EnrolledMembers:
     """Enroll members and give each the lowest tier of every ladder that was in force when they joined.
 
     Whoever is enrolled already stays as they are, whatever is told about them now; told twice, the first counts.
+    last: the latest instant at which anyone may join.
     Raises: BadFact.
+    Publishes `membership.members_enrolled` with the ids of those who are new.
     Locks: waits for another transaction that is enrolling one of them; inserts in external id order.
     """
     told: dict[str, MemberInput] = {}
     for member in members:
-        check_member(member)
+        check_member(member, last=last)
         if member.kind not in MemberKind.values:
-            raise BadFact(field="kind", external_id=member.external_id, reason=f"{member.kind!r} is no kind of member")
+            raise BadFact(
+                field="kind",
+                external_id=member.external_id,
+                reason=f"{member.kind!r} is no kind of member",
+                code="invalid_value",
+            )
         told.setdefault(member.external_id, member)
     if not told:
         return EnrolledMembers({}, [])
@@ -68,6 +86,9 @@ def enroll_members(*, program: Program, members: Sequence[MemberInput], at: date
         cursor.execute(_INSERT_MEMBERS, [program.pk, at, *columns(rows)])
         new: dict[str, int] = dict(cursor.fetchall())
     _begin_periods(program, {member_id: told[name].joined_at for name, member_id in new.items()}, at)
+    if new:
+        news = {"members": sorted(new.values())}
+        outbox.publish(program_id=program.pk, topic="membership.members_enrolled", payload=news, at=at)
     known = Member.objects.filter(program=program, external_id__in=told.keys() - new.keys())
     return EnrolledMembers(new | dict(known.values_list("external_id", "id")), sorted(new.values()))
 
@@ -87,6 +108,51 @@ def _begin_periods(program: Program, joined: dict[int, datetime], at: datetime) 
                 rows.append((member_id, ladder.pk, lowest, version.pk, joined_at, at, enrolled, "{}"))
     if rows:
         copy_rows("membership_tierperiod", _PERIOD_COLUMNS, rows, texts=("cause",))
+
+
+@transaction.atomic
+def update_member(
+    *, member: Member, changes: Mapping[str, Any], actor: str, at: datetime, user: User | None = None, reason: str = ""
+) -> list[str]:
+    """Change what is known about a member, and return the names of the fields that differed.
+
+    Of the values only the status is kept in the audit trail: the rest is personal and must be erasable.
+    Publishes `membership.member_updated`, unless nothing differed.
+    Raises: BadFact; MemberErased.
+    Idempotency: a second call changes nothing.
+    Locks: the member.
+    """
+    _check_profile(member, changes, at=at)
+    lock_members([member.pk])
+    known = Member.objects.get(pk=member.pk)
+    if known.status == MemberStatus.ERASED:
+        raise MemberErased(f"{known} has been erased")
+    changed = [name for name in PROFILE_FIELDS if name in changes and changes[name] != getattr(known, name)]
+    if not changed:
+        return []
+    before, after = {"status": known.status}, {"changed": changed, "status": changes.get("status", known.status)}
+    for name in changed:
+        setattr(known, name, changes[name])
+        setattr(member, name, changes[name])
+    known.save(update_fields=changed)
+    audit.record(
+        action="member.updated", target=f"member {known.external_id}", actor=actor, user=user, at=at,
+        program=known.program, reason=reason, before=before, after=after,
+    )  # fmt: skip
+    news = {"members": [known.pk], "changed": changed}
+    outbox.publish(program_id=known.program_id, topic="membership.member_updated", payload=news, at=at)
+    return changed
+
+
+def _check_profile(member: Member, changes: Mapping[str, Any], *, at: datetime) -> None:
+    told = {name: changes[name] for name in ("locale", "country", "birthday") if name in changes}
+    known = MemberInput(external_id=member.external_id, joined_at=member.joined_at, **told)
+    check_member(known, last=max(at, member.joined_at))
+    if changes.keys() - set(PROFILE_FIELDS):
+        raise ValueError(f"only {', '.join(PROFILE_FIELDS)} can be changed")
+    if changes.get("status", MemberStatus.ACTIVE) not in (MemberStatus.ACTIVE, MemberStatus.SUSPENDED):
+        reason = f"{changes['status']!r} is not a status that can be set"
+        raise BadFact(field="status", external_id=member.external_id, reason=reason, code="invalid_value")
 
 
 @transaction.atomic

@@ -1,10 +1,11 @@
 """Orders and their lines on their way in."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import connection
 
-from membership.fact_checks import Checked
+from membership.fact_checks import Checked, Line
 from membership.fact_inputs import FactConflict, OrderInput
 from membership.services.batch import Batch, copy_rows
 
@@ -26,8 +27,8 @@ _ORDER_COLUMNS = (
     *("content_digest", "recorded_at", *_ORDER_TEXTS),
 )
 _LINE_COLUMNS = (
-    *("order_id", "member_id", "returned_units", "returned_minor", "external_id", "position", "sku", "category"),
-    *("units", "amount_minor", "program_amount_minor", "discount_minor"),
+    *("order_id", "member_id", "edit_id", "returned_units", "returned_minor", "external_id", "position", "sku"),
+    *("category", "units", "amount_minor", "program_amount_minor", "discount_minor"),
 )
 
 Orders = dict[tuple[str, ...], Checked[OrderInput]]
@@ -51,10 +52,15 @@ def record_orders(batch: Batch, orders: Orders) -> None:
         (_order_row(batch, order_id, member_id, order) for order_id, member_id, order in new),
         texts=_ORDER_TEXTS,
     )
+    write_lines((order_id, member_id, None, line) for order_id, member_id, order in new for line in order.lines)
+
+
+def write_lines(rows: Iterable[tuple[int, int | None, int | None, Line]]) -> None:
+    """Write lines of orders: (order id, member id, edit id, checked line)."""
     copy_rows(
         "membership_orderline",
         _LINE_COLUMNS,
-        ((order_id, member_id, 0, 0, *line) for order_id, member_id, order in new for line in order.lines),
+        ((order_id, member_id, edit_id, 0, 0, *line) for order_id, member_id, edit_id, line in rows),
         texts=("external_id", "sku", "category"),
     )
 

@@ -15,6 +15,9 @@ _DAY_MISMATCHES = """
                o.program_amount_minor AS spend, 0::bigint AS refunds, 0 AS credits, 0 AS activities
         FROM membership_order o WHERE o.program_id = %(program)s AND o.member_id IS NOT NULL
         UNION ALL
+        SELECT e.member_id, e.local_date, 0, 0, e.program_amount_minor, 0, 0, 0
+        FROM membership_orderedit e JOIN membership_member m ON m.id = e.member_id WHERE m.program_id = %(program)s
+        UNION ALL
         SELECT o.member_id, (SELECT min(r.local_date) FROM membership_refund r
                              WHERE r.member_id = o.member_id AND r.refunded_at = o.returned_at), 0, 1, 0, 0, 0, 0
         FROM membership_order o

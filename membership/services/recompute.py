@@ -8,13 +8,14 @@ those that are the same stay, the others are superseded. What must be so whateve
   the member's last day with a fact: what happens on that day already sees the tier of after that evaluation, even
   if the job is late.
 - An immediate upgrade takes effect one tick after its fact and sees all of that instant, refunds too. One that would
-  begin at an evaluation's very instant is left to the evaluation. Orders, credits and activities cause upgrades,
-  from joining on; refunds do not.
-- Rows that people made (overridden, paid, imported) are left alone.
+  begin at an evaluation's very instant is left to the evaluation. Orders, edits, credits and activities cause
+  upgrades, from joining on; refunds do not.
+- The walk knows no overrides. They cover its outcome (`membership/services/covering.py`); whoever had one since the
+  evaluation before `since` is worked out again from before it.
+- Rows with cause paid or imported are left alone.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -33,6 +34,7 @@ from membership.models import Ladder, MemberDay, TierCause
 from membership.qualification import LadderPlan, Moment, decision, entry_rank, evidence, moment_metrics
 from membership.services import periods
 from membership.services.corrections import find_corrections
+from membership.services.covering import cover_rows, find_start, load_covers
 from membership.services.periods import History, Period
 
 # Members worked out together: their rows and facts are held in memory, and their locks until the end.
@@ -40,7 +42,7 @@ BATCH_MEMBERS = 5_000
 # Keeps one statement far below the statement timeout at some 50 microseconds a moment.
 MOMENTS_PER_STATEMENT = 20_000
 
-MADE_BY_PEOPLE = (TierCause.OVERRIDDEN, TierCause.PAID, TierCause.IMPORTED)
+NOT_FROM_FACTS = (TierCause.PAID, TierCause.IMPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,18 @@ def recompute(*, ladder: Ladder, member_ids: Iterable[int], since: datetime, at:
 def recompute_locked(plans: LadderPlans, since: Mapping[int, datetime], *, at: datetime) -> int:
     """Work out tiers again for members that the caller has locked, each from its own instant on."""
     live = periods.load_histories(plans.ladder.pk, since)
+    covers = load_covers(plans.ladder.pk, live)
+    for member_id, overrides in covers.items():
+        since = {**since, member_id: find_start(plans, live[member_id], overrides, since[member_id])}
     spans = _spans(plans, since, live)
-    wanted = _Recomputation(plans, spans, live).run()
+    given = _Recomputation(plans, spans, live).run()
     gone, new = [], []
     for member_id, span in spans.items():
-        stored = [r for r in live[member_id] if r.valid_from > span.since and r.cause not in MADE_BY_PEOPLE]
-        kept = {row.outcome for row in stored} & {row.outcome for row in wanted[member_id]}
+        wanted = cover_rows(plans, given[member_id], covers.get(member_id, ()), start=span.since, until=at)
+        stored = [r for r in live[member_id] if r.valid_from > span.since and r.cause not in NOT_FROM_FACTS]
+        kept = {row.outcome for row in stored} & {row.outcome for row in wanted}
         gone += [(member_id, row) for row in stored if row.outcome not in kept]
-        new += [(member_id, row) for row in wanted[member_id] if row.outcome not in kept]
+        new += [(member_id, row) for row in wanted if row.outcome not in kept]
     periods.supersede([row for _, row in gone], at=at)
     periods.insert(plans, new, at=at)
     periods.publish_moves(plans, ((member_id, row.valid_from) for member_id, row in gone + new), at=at)
@@ -109,10 +115,9 @@ class _Recomputation:
             member_id: [row for row in rows if row.valid_from <= spans[member_id].since]
             for member_id, rows in live.items()
         }
-        self.wanted: dict[int, History] = defaultdict(list)
 
     def run(self) -> dict[int, History]:
-        """Return the rows that each member should have after the start of its span."""
+        """Return the rows that the facts give each member, those up to the start of its span as they are."""
         if not self.spans:
             return {}
         first = min(span.since for span in self.spans.values())
@@ -123,11 +128,7 @@ class _Recomputation:
             self._upgrade(begin, end, ends_with_evaluation=end in evaluations)
             if end in evaluations and end is not None:
                 self._evaluate(end)
-        return self.wanted
-
-    def _add(self, member_id: int, row: Period) -> None:
-        self.histories[member_id].append(row)
-        self.wanted[member_id].append(row)
+        return self.histories
 
     def _upgrade(self, begin: datetime, end: datetime | None, *, ends_with_evaluation: bool) -> None:
         """Add the immediate upgrades caused by facts in [begin, end)."""
@@ -148,7 +149,7 @@ class _Recomputation:
             for member_id, reached in groupby(_measure(plan, part), key=itemgetter(0)):
                 for _, fact_at, rank, found in reached:
                     if rank > self._rank(plan, member_id):
-                        self._add(member_id, _upgraded(plan, fact_at + TICK, rank, found))
+                        self.histories[member_id].append(_upgraded(plan, fact_at + TICK, rank, found))
 
     def _rank(self, plan: LadderPlan, member_id: int) -> int:
         return plan.ranks[self.histories[member_id][-1].tier_id]
@@ -166,12 +167,13 @@ class _Recomputation:
         corrections = find_corrections(self.plans, due, instant)
         held = {member_id: rows[-1] for member_id, rows in due.items() if member_id not in corrections}
         for member_id, row in corrections.items():
-            self._add(member_id, row)
+            self.histories[member_id].append(row)
         if not held:
             return
         query = decision(plan, held=periods.held_arrays(held), members=among(held), instant=instant)
         for member_id, tier_id, cause, guaranteed, found in fetch(query):
-            self._add(member_id, Period(instant, tier_id, plan.version_id, cause, guaranteed, json.loads(found)))
+            row = Period(instant, tier_id, plan.version_id, cause, guaranteed, json.loads(found))
+            self.histories[member_id].append(row)
 
 
 def _upgraded(plan: LadderPlan, valid_from: datetime, rank: int, found: str) -> Period:
@@ -195,6 +197,9 @@ def _list_moments(since: Mapping[int, datetime], end: datetime | None) -> list[M
          CROSS JOIN LATERAL (
             SELECT paid_at AS at, local_date AS day FROM membership_order o
              WHERE o.member_id = s.member_id AND o.paid_at >= s.since AND o.paid_at < {end}
+            UNION ALL
+            SELECT edited_at, local_date FROM membership_orderedit e
+             WHERE e.member_id = s.member_id AND e.edited_at >= s.since AND e.edited_at < {end}
             UNION ALL
             SELECT effective_at, local_date FROM membership_qualifyingcredit q
              WHERE q.member_id = s.member_id AND q.effective_at >= s.since AND q.effective_at < {end}

@@ -1,13 +1,14 @@
 """Refunds and their lines on their way in, and what they bring back of the orders.
 
 An order has come back when every unit of its lines has, or when the money refunded without units (of lines of
-which no unit came back, and by refunds of the order that have no lines) reaches its amount.
+which no unit came back, and by refunds of the order that have no lines) reaches its amount. Lines and amounts that
+edits added count too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import connection
 
@@ -18,7 +19,9 @@ from membership.models import OrderKey
 from membership.services.batch import Batch, columns, copy_rows
 
 _ORDER_STATES = """
-    SELECT o.id, o.member_id, o.paid_at, o.program_amount_minor, o.returned_at, coalesce(lines.ahead, 0),
+    SELECT o.id, o.member_id, o.paid_at, o.program_amount_minor + coalesce((
+            SELECT sum(e.program_amount_minor)::bigint FROM membership_orderedit e WHERE e.order_id = o.id), 0),
+        o.returned_at, coalesce(lines.ahead, 0),
         coalesce(lines.minor, 0)::bigint + (
             SELECT coalesce(sum(r.program_amount_minor), 0)::bigint FROM membership_refund r
             WHERE r.order_id = o.id AND NOT EXISTS (SELECT FROM membership_refundline b WHERE b.refund_id = r.id)),
@@ -40,7 +43,8 @@ _ORDER_STATES = """
     WHERE o.id = ANY(%(ids)s)"""
 
 _LINE_STATES = """
-    SELECT l.order_id, l.external_id, l.id, l.units, l.returned_units, l.returned_minor
+    SELECT l.order_id, l.external_id, l.id, l.units, l.returned_units, l.returned_minor,
+        (SELECT e.edited_at FROM membership_orderedit e WHERE e.id = l.edit_id)
     FROM membership_orderline l
     JOIN unnest(%s::bigint[], %s::text[]) AS told (order_id, external_id) USING (order_id, external_id)"""
 
@@ -103,13 +107,14 @@ class OrderState:
 
 @dataclass(slots=True)
 class LineState:
-    """A line of a locked order, with what has come back of it."""
+    """A line of a locked order, with what has come back of it; `added_at`: when an edit added it."""
 
     order: OrderState
     id: int
     units: int
     returned_units: int
     returned_minor: int
+    added_at: datetime | None
 
     @property
     def minor_without_units(self) -> int:
@@ -146,25 +151,34 @@ def _lock_orders(batch: Batch, refunds: Iterable[Checked[RefundInput]]) -> dict[
     keys = OrderKey.objects.filter(program=batch.program, external_id__in=names)
     ids = dict(keys.values_list("order_id", "external_id"))
     list(locks.lock_orders(list(ids)).values_list("pk"))
+    return {ids[state.id]: state for state in read_orders(list(ids))}
+
+
+def read_orders(order_ids: Sequence[int]) -> list[OrderState]:
+    """Return the states of orders that the caller has locked."""
     with connection.cursor() as cursor:
-        cursor.execute(_ORDER_STATES, {"ids": list(ids)})
-        return {ids[row[0]]: OrderState(*row) for row in cursor.fetchall()}
+        cursor.execute(_ORDER_STATES, {"ids": list(order_ids)})
+        return [OrderState(*row) for row in cursor.fetchall()]
 
 
 def _check_orders(refund: Checked[RefundInput], member_id: int | None, orders: dict[str, OrderState]) -> None:
     """Refuse a refund of an order that is unknown, another member's, or not paid yet."""
-    fact, places = refund.told.external_id, {"order": refund.told.order}
+    told, places = refund.told, {"order": refund.told.order}
+
+    def refuse(field: str, reason: str, code: str) -> NoReturn:
+        raise BadFact(field=field, external_id=told.external_id, reason=reason, code=code)
+
     places |= {f"lines.{index}.order": line[1] for index, line in enumerate(refund.lines)}
     for field, name in places.items():
         if not name:
             continue
         order = orders.get(name)
         if order is None:
-            raise BadFact(field=field, external_id=fact, reason=f"order {name} is not recorded")
+            refuse(field, f"order {name} is not recorded", "unknown_order")
         if order.member_id != member_id:
-            raise BadFact(field=field, external_id=fact, reason=f"order {name} belongs to another member")
-        if refund.told.refunded_at < order.paid_at:
-            raise BadFact(field="refunded_at", external_id=fact, reason=f"order {name} was paid later")
+            refuse(field, f"order {name} belongs to another member", "other_member")
+        if told.refunded_at < order.paid_at:
+            refuse("refunded_at", f"order {name} was paid later", "before_order")
 
 
 def _insert(batch: Batch, told: dict[Key, Checked[RefundInput]], orders: dict[str, OrderState]) -> dict[Key, int]:
@@ -227,10 +241,7 @@ class _Returns:
         for index, (name, order, order_line, sku, units, minor, program_minor) in enumerate(refund.lines):
             after: tuple[int | None, int | None, int | None] = (None, None, None)
             if order_line:
-                line = self._lines.get((self._orders[order].id, order_line))
-                if line is None:
-                    reason = f"order {order} has no line {order_line}"
-                    raise BadFact(field=f"lines.{index}.order_line", external_id=told.external_id, reason=reason)
+                line = self._line(told, index, order, order_line)
                 self._bring_back(line, units, program_minor, fact=told.external_id, field=f"lines.{index}.units")
                 after = (line.id, line.returned_units, line.returned_minor)
                 touched.append(line.order)
@@ -249,10 +260,22 @@ class _Returns:
                 self._batch.day(member_id, back_at).orders_returned += 1
         return rows
 
+    def _line(self, told: RefundInput, index: int, order: str, order_line: str) -> LineState:
+        line = self._lines.get((self._orders[order].id, order_line))
+        fact = told.external_id
+        if line is None:
+            reason = f"order {order} has no line {order_line}"
+            raise BadFact(field=f"lines.{index}.order_line", external_id=fact, reason=reason, code="unknown_line")
+        if line.added_at is not None and told.refunded_at < line.added_at:
+            reason = f"line {order_line} of order {order} was added later"
+            raise BadFact(field="refunded_at", external_id=fact, reason=reason, code="before_order")
+        return line
+
     def _bring_back(self, line: LineState, units: int | None, minor: int, *, fact: str, field: str) -> None:
         left = line.units - line.returned_units
         if units is not None and units > left:
-            raise BadFact(field=field, external_id=fact, reason=f"{units} come back, but only {left} are left")
+            reason = f"{units} come back, but only {left} are left"
+            raise BadFact(field=field, external_id=fact, reason=reason, code="too_many_units")
         order, before = line.order, line.minor_without_units
         line.returned_units += units or 0
         line.returned_minor += minor

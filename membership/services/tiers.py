@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import Exists, OuterRef, Subquery
 
 from core.calendar import day_start
 from core.models import Program
 from membership import locks
 from membership.ladder_plans import LadderPlans, load_plans
-from membership.models import DirtyMember, Ladder, Member, MemberDay
+from membership.models import DirtyMember, Ladder, Member, MemberDay, TierOverride
+from membership.services import overrides
 from membership.services.batch import RecordedFacts
 from membership.services.evaluations import apply_dirty, due_evaluations, evaluate, list_due
 from membership.services.recompute import BATCH_MEMBERS, recompute, recompute_locked
@@ -27,15 +28,17 @@ class _News:
     first: datetime
     joined_at: datetime
     last_day_at: datetime
+    had_override: bool
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> None:
     """Move members' tiers as new facts demand, in the transaction that wrote the facts and after them.
 
     A fact dated before the ladder's last evaluation marks its member dirty for the next close. A member with a fact
     after an evaluation that has not finished is taken through it at once, so that the fact earns with the tier of
-    its time whenever the job runs. Immediate upgrades follow, from the member's earliest new fact on.
+    its time whenever the job runs; so is one whose override has ended. Immediate upgrades follow, from the member's
+    earliest new fact on.
 
     Locks: the members, ascending. What decides is read after the locks: of two intakes of one member the second
     sees all that the first wrote, and an evaluation that has begun is seen by every intake it did not wait for.
@@ -51,14 +54,18 @@ def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> 
 
 def _read_news(program: Program, first_fact_at: Mapping[int, datetime], ids: list[int]) -> dict[int, _News]:
     last_day = MemberDay.objects.filter(member_id=OuterRef("pk")).order_by("-day").values("day")[:1]
-    rows = Member.objects.filter(pk__in=ids).order_by("pk").values_list("pk", "joined_at", Subquery(last_day))
+    overridden = Exists(TierOverride.objects.filter(member_id=OuterRef("pk")))
+    rows = Member.objects.filter(pk__in=ids).order_by("pk")
     return {
         member_id: _News(
             first=max(first_fact_at[member_id], joined_at),
             joined_at=joined_at,
             last_day_at=day_start(day, program.time_zone),
+            had_override=had_override,
         )
-        for member_id, joined_at, day in rows
+        for member_id, joined_at, day, had_override in rows.values_list(
+            "pk", "joined_at", Subquery(last_day), overridden
+        )
     }
 
 
@@ -74,7 +81,10 @@ def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> N
         start = waiting_since[member_id] if waits else max(new.first, evaluated_at or new.first)
         if waits or plans.is_immediate_from(start):
             since[member_id] = start
-    members = list(since)
+    overridden = [member_id for member_id, new in news.items() if new.had_override]
+    ended = overrides.list_unrestored(ladder_id=plans.ladder.pk, member_ids=overridden, at=at)
+    since |= {member_id: min(end, since.get(member_id, end)) for member_id, end in ended.items()}
+    members = sorted(since)
     for first in range(0, len(members), BATCH_MEMBERS):
         part = members[first : first + BATCH_MEMBERS]
         recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at)

@@ -1,10 +1,10 @@
 """Earn and claw back: from the facts of membership to postings."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from django.db import connection
 
@@ -19,6 +19,18 @@ from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, SourceKind, TransactionKind, Wallet
 from points.services.posting import Posting, Return, post_batch
+
+# At one instant what earns of orders comes before what takes back.
+_RANK = {SourceKind.ORDER: 0, SourceKind.ORDER_EDIT: 1, SourceKind.REFUND: 2, SourceKind.ACTIVITY: 3}
+
+_PAID_LINES = """
+    SELECT order_id, id, program_amount_minor, sku, category FROM membership_orderline
+    WHERE order_id = ANY(%s) AND edit_id IS NULL ORDER BY order_id, position"""
+
+_ADDED_LINES = """
+    SELECT e.id, l.id, l.program_amount_minor, l.sku, l.category
+    FROM membership_orderedit e JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
+    WHERE e.id = ANY(%s) ORDER BY e.id, l.position"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,10 @@ class Terms:
             raise LookupError(f"wallet {wallet.code} has no published policy at {at}")
         return self._policies[version.pk]
 
+    def has_wallet(self, wallet_id: int) -> bool:
+        """Tell whether the wallet is one of the program's."""
+        return any(wallet.pk == wallet_id for wallet in self._wallets.values())
+
     def lot_span(self, wallet_id: int, effective_at: datetime) -> tuple[datetime, datetime | None]:
         """Return [available_at, expires_at) of points earned at an instant."""
         policy = self.policy_at(wallet_id, effective_at)
@@ -81,6 +97,16 @@ class Terms:
         if policy.expiry_days is None:
             return available, None
         return available, day_start(day + timedelta(policy.expiry_days + 1), zone)
+
+    @cached_property
+    def ladder(self) -> "LadderTerms | None":
+        """The main ladder's tiers and multipliers; None where the program has no ladder."""
+        ladder = Ladder.objects.filter(program=self.program).prefetch_related("versions", "tiers").first()
+        if ladder is None:
+            return None
+        versions = tuple(ladder.versions.all())
+        multipliers = {version.pk: _multipliers(version, self.program.currency) for version in versions}
+        return LadderTerms(ladder.pk, {tier.pk: tier.code for tier in ladder.tiers.all()}, versions, multipliers)
 
     @cached_property
     def order_wallets(self) -> list[int]:
@@ -94,27 +120,55 @@ class Terms:
         return any(rule.tier_multiplier or rule.tiers for rule in self._rule_definitions.values())
 
 
+@dataclass(frozen=True, slots=True)
+class LadderTerms:
+    """What earning reads of a ladder: its tiers' codes by id, its versions and their multipliers by tier."""
+
+    id: int
+    codes: Mapping[int, str]
+    versions: Sequence[LadderVersion]
+    multipliers: Mapping[int, Mapping[str, int]]
+
+
+def terms_of(program: Program) -> Terms:
+    """Return the terms of a program as of its revision, from memory if they were read before."""
+    return _terms(program.pk, program.revision, program.created_at)
+
+
+@lru_cache(maxsize=64)
+def _terms(program_id: int, _revision: int, _created_at: datetime) -> Terms:
+    """Keep terms by the program's revision. The instant tells recreated databases apart."""
+    return Terms(Program.objects.get(pk=program_id))
+
+
 def earn(
-    *, program: Program, order_ids: Sequence[int], activity_ids: Sequence[int], refund_ids: Sequence[int], at: datetime
+    *,
+    program: Program,
+    order_ids: Sequence[int] = (),
+    edit_ids: Sequence[int] = (),
+    activity_ids: Sequence[int] = (),
+    refund_ids: Sequence[int] = (),
+    at: datetime,
 ) -> int:
-    """Post what new facts earn and take back, in the order of their instants; orders come before refunds.
+    """Post what new facts earn and take back, in the order of their instants; orders and edits come before refunds.
 
     Units: `at` is the recording instant. Raises, Locks: as `posting.post_batch`.
     Idempotency: each fact is its posting's key.
     """
-    terms = Terms(program)
+    terms = terms_of(program)
     postings = [
         *_order_postings(terms, order_ids),
+        *_edit_postings(terms, edit_ids),
         *_activity_postings(terms, activity_ids),
         *_refund_postings(terms, refund_ids),
     ]
-    postings.sort(key=lambda posting: (posting.effective_at, posting.source_kind, posting.source_id))
+    postings.sort(key=lambda posting: (posting.effective_at, _RANK[posting.source_kind], posting.source_id))
     return post_batch(program_id=program.pk, postings=postings, at=at)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
-    """A fact that may earn."""
+class Fact:
+    """A fact that may earn; `label` is an order's channel, an activity's kind."""
 
     id: int
     member_id: int
@@ -122,20 +176,43 @@ class _Fact:
     label: str
 
 
+def evaluate_order(
+    terms: Terms, lines: Sequence[rules.Line], *, at: datetime, context: rules.Context
+) -> dict[int, list[rules.LineAccrual]]:
+    """Return what the lines of an order earn at an instant, by wallet. Award and preview both ask here."""
+    found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
+    for rule in terms.rules_at(at, "order_line"):
+        found[rule.wallet_id] += rules.evaluate_order(lines, rule, context)
+    return found
+
+
 def _order_postings(terms: Terms, order_ids: Sequence[int]) -> Iterator[Posting]:
     facts = _facts("SELECT id, member_id, paid_at, channel FROM membership_order WHERE id = ANY(%s)", order_ids)
-    contexts = _contexts(terms, facts)
-    lines = _lines([fact.id for fact in facts])
+    yield from _line_postings(terms, facts, SourceKind.ORDER, _lines(_PAID_LINES, facts))
+
+
+def _edit_postings(terms: Terms, edit_ids: Sequence[int]) -> Iterator[Posting]:
+    """Yield what the lines earn that edits added: by the rules and the tier of the edit's instant."""
+    facts = _facts(
+        "SELECT e.id, e.member_id, e.edited_at, o.channel FROM membership_orderedit e"
+        " JOIN membership_order o ON o.id = e.order_id WHERE e.id = ANY(%s)",
+        edit_ids,
+    )
+    yield from _line_postings(terms, facts, SourceKind.ORDER_EDIT, _lines(_ADDED_LINES, facts))
+
+
+def _line_postings(
+    terms: Terms, facts: Sequence[Fact], kind: SourceKind, lines: Mapping[int, Sequence[rules.Line]]
+) -> Iterator[Posting]:
+    contexts = contexts_of(terms, facts)
     for fact in facts:
-        found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
-        for rule in terms.rules_at(fact.at, "order_line"):
-            found[rule.wallet_id] += rules.evaluate_order(lines[fact.id], rule, contexts[fact.id])
-        yield from _earnings(terms, fact, SourceKind.ORDER, found)
+        found = evaluate_order(terms, lines[fact.id], at=fact.at, context=contexts[fact.id])
+        yield from _earnings(terms, fact, kind, found)
 
 
 def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Posting]:
     facts = _facts("SELECT id, member_id, occurred_at, kind FROM membership_activity WHERE id = ANY(%s)", activity_ids)
-    contexts = _contexts(terms, facts)
+    contexts = contexts_of(terms, facts)
     for fact in facts:
         found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
         for rule in terms.rules_at(fact.at, "activity"):
@@ -144,7 +221,7 @@ def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Po
 
 
 def _earnings(
-    terms: Terms, fact: _Fact, kind: SourceKind, found: dict[int, list[rules.LineAccrual]]
+    terms: Terms, fact: Fact, kind: SourceKind, found: dict[int, list[rules.LineAccrual]]
 ) -> Iterator[Posting]:
     for wallet_id, accruals in found.items():
         if accruals:
@@ -205,42 +282,35 @@ def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Postin
             )
 
 
-def _facts(sql: str, ids: Sequence[int]) -> list[_Fact]:
+def _facts(sql: str, ids: Sequence[int]) -> list[Fact]:
     if not ids:
         return []
     with connection.cursor() as cursor:
         cursor.execute(sql, [list(ids)])
-        return [_Fact(*row) for row in cursor.fetchall() if row[1] is not None]
+        return [Fact(*row) for row in cursor.fetchall() if row[1] is not None]
 
 
-def _lines(order_ids: Sequence[int]) -> dict[int, list[rules.Line]]:
+def _lines(sql: str, facts: Sequence[Fact]) -> dict[int, list[rules.Line]]:
     lines: dict[int, list[rules.Line]] = defaultdict(list)
-    if order_ids:
+    if facts:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT order_id, id, program_amount_minor, sku, category FROM membership_orderline"
-                " WHERE order_id = ANY(%s) ORDER BY order_id, position",
-                [list(order_ids)],
-            )
-            for order_id, line_id, amount_minor, sku, category in cursor.fetchall():
-                lines[order_id].append(rules.Line(line_id, amount_minor, sku, category))
+            cursor.execute(sql, [[fact.id for fact in facts]])
+            for fact_id, line_id, amount_minor, sku, category in cursor.fetchall():
+                lines[fact_id].append(rules.Line(line_id, amount_minor, sku, category))
     return lines
 
 
-def _contexts(terms: Terms, facts: Sequence[_Fact]) -> dict[int, rules.Context]:
+def contexts_of(terms: Terms, facts: Sequence[Fact]) -> dict[int, rules.Context]:
     """Return each fact's context: the tier held before it, with the multiplier of the ladder's version of that time."""
-    ladder = Ladder.objects.filter(program=terms.program).prefetch_related("versions", "tiers").first()
-    if ladder is None or not terms.needs_tiers:
+    ladder = terms.ladder if facts and terms.needs_tiers else None
+    if ladder is None:
         return {fact.id: rules.Context(channel=fact.label) for fact in facts}
-    held = tier_held(ladder_id=ladder.pk, pairs=[(fact.member_id, fact.at) for fact in facts])
-    codes = {tier.pk: tier.code for tier in ladder.tiers.all()}
-    versions = list(ladder.versions.all())
-    multipliers = {version.pk: _multipliers(version, terms.program.currency) for version in versions}
+    held = tier_held(ladder_id=ladder.id, pairs=[(fact.member_id, fact.at) for fact in facts])
     contexts = {}
     for fact, tier_id in zip(facts, held, strict=True):
-        tier = codes[tier_id] if tier_id else ""
-        version = in_force(versions, fact.at)
-        multiplier = multipliers[version.pk].get(tier, BPS) if version else BPS
+        tier = ladder.codes[tier_id] if tier_id else ""
+        version = in_force(ladder.versions, fact.at)
+        multiplier = ladder.multipliers[version.pk].get(tier, BPS) if version else BPS
         contexts[fact.id] = rules.Context(tier, multiplier, fact.label)
     return contexts
 

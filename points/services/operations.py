@@ -5,7 +5,10 @@ from datetime import datetime
 from core.models import Program
 from points.models import SourceKind, TransactionKind
 from points.services.earning import Terms
-from points.services.posting import Posted, Posting, post
+from points.services.posting import DECIDED_BY, Posted, Posting, decide
+
+# One account can hold at most 2^24 rows: with it no balance leaves the integers that every JSON reader has.
+MAX_ADJUSTMENT = 500_000_000
 
 
 class InvalidPoints(ValueError):
@@ -24,30 +27,63 @@ def redeem(
 ) -> Posted:
     """Burn points from the lots that expire first and post one redemption.
 
-    Repeating the call with the same key returns the first posting and changes nothing.
+    Repeating the call with the same key returns the first posting and changes nothing, however much later it comes.
 
     Units: whole points, > 0; `at` is aware UTC.
-    Raises: InvalidPoints; InsufficientPoints; IdempotencyKeyReused.
+    Raises: InvalidPoints; InsufficientPoints; MemberSuspended; UnknownAccount; IdempotencyKeyReused.
     Locks: the account row only (its lots are covered by it).
     """
     if points <= 0:
         raise InvalidPoints(f"points must be at least 1, not {points}")
-    return _decide(program, TransactionKind.BURN, member_id, wallet_id, points, idempotency_key, at, reason)
+    posting = Posting(
+        kind=TransactionKind.BURN,
+        member_id=member_id,
+        wallet_id=wallet_id,
+        key=_key(idempotency_key),
+        effective_at=at,
+        points=points,
+        note={"reason": reason} if reason else {},
+    )
+    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=True)
 
 
 def adjust(
-    *, program: Program, member_id: int, wallet_id: int, points: int, reason: str, idempotency_key: str, at: datetime
+    *,
+    program: Program,
+    member_id: int,
+    wallet_id: int,
+    points: int,
+    reason: str,
+    decided_by: str,
+    idempotency_key: str,
+    at: datetime,
 ) -> Posted:
-    """Give (points > 0) or take (points < 0) by an operator's decision, with the reason in the note.
+    """Give (points > 0) or take (points < 0) by a decision; the note has the reason and who decided.
 
     Given points open a lot with the wallet's expiry from today; taken points come from the lots that expire first.
 
-    Raises: InvalidPoints on zero or without a reason; InsufficientPoints; IdempotencyKeyReused.
+    Raises: InvalidPoints on zero, too many, or without a reason; InsufficientPoints; UnknownAccount;
+    IdempotencyKeyReused.
     Locks: the account row.
     """
-    if not points or not reason.strip():
-        raise InvalidPoints("an adjustment needs points other than 0 and a reason")
-    return _decide(program, TransactionKind.ADJUST, member_id, wallet_id, points, idempotency_key, at, reason)
+    if not points or abs(points) > MAX_ADJUSTMENT or not reason.strip():
+        raise InvalidPoints(f"an adjustment needs a reason, and 1 to {MAX_ADJUSTMENT:,} points either way")
+    terms = Terms(program)
+    available_at, expires_at = None, None
+    if points > 0 and terms.has_wallet(wallet_id):
+        available_at, expires_at = terms.lot_span(wallet_id, at)
+    posting = Posting(
+        kind=TransactionKind.ADJUST,
+        member_id=member_id,
+        wallet_id=wallet_id,
+        key=_key(idempotency_key),
+        effective_at=at,
+        points=points,
+        available_at=available_at,
+        expires_at=expires_at,
+        note={"reason": reason, DECIDED_BY: decided_by},
+    )
+    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
 
 
 def reverse(
@@ -57,6 +93,7 @@ def reverse(
     wallet_id: int,
     transaction_id: int,
     reason: str,
+    decided_by: str,
     idempotency_key: str,
     at: datetime,
 ) -> Posted:
@@ -64,44 +101,23 @@ def reverse(
 
     Points that come back to a lot that has expired meanwhile expire at once.
 
-    Raises: NotReversible; IdempotencyKeyReused.
+    Raises: NotReversible; UnknownAccount; IdempotencyKeyReused.
     Locks: the account row.
     """
     posting = Posting(
         kind=TransactionKind.REVERSE,
         member_id=member_id,
         wallet_id=wallet_id,
-        key=f"client:{idempotency_key}",
+        key=_key(idempotency_key),
         effective_at=at,
         source_kind=SourceKind.TRANSACTION,
         source_id=transaction_id,
         reverses_id=transaction_id,
-        note={"reason": reason},
+        note={"reason": reason, DECIDED_BY: decided_by},
     )
-    return post(program_id=program.pk, postings=[posting], at=at)[0]
+    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
 
 
-def _decide(
-    program: Program,
-    kind: TransactionKind,
-    member_id: int,
-    wallet_id: int,
-    points: int,
-    key: str,
-    at: datetime,
-    reason: str,
-) -> Posted:
-    spans = kind is TransactionKind.ADJUST and points > 0
-    available_at, expires_at = Terms(program).lot_span(wallet_id, at) if spans else (None, None)
-    posting = Posting(
-        kind=kind,
-        member_id=member_id,
-        wallet_id=wallet_id,
-        key=f"client:{key}",
-        effective_at=at,
-        points=points,
-        available_at=available_at,
-        expires_at=expires_at,
-        note={"reason": reason} if reason else {},
-    )
-    return post(program_id=program.pk, postings=[posting], at=at)[0]
+def _key(idempotency_key: str) -> str:
+    """Return the posting's own key, which never lapses."""
+    return f"client:{idempotency_key}"

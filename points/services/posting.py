@@ -5,14 +5,17 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, connection, transaction
 
-from points.models import SourceKind, TransactionKind
+from core.metrics import POSTING_SECONDS
+from membership.models import Member
+from points.models import SourceKind, TransactionKind, Wallet
 from points.rules import LineAccrual
 
 
@@ -36,6 +39,14 @@ class NotReversible(PostingError):
 
 class ClawbackRefused(PostingError):
     """The wallet's policy refuses a refund whose points have been spent."""
+
+
+class UnknownAccount(PostingError):
+    """The program has no such member, or no such wallet."""
+
+
+class MemberSuspended(PostingError):
+    """Only an active member spends points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,15 @@ class Posted:
     debt: int
 
 
+class Settled(NamedTuple):
+    """How many lots vested and how many expired."""
+
+    vested: int
+    expired: int
+
+
+# In a decision's note: who made it.
+DECIDED_BY = "decided_by"
 # From here on filling temporary tables is cheaper than posting one by one.
 BULK_FROM = 100
 # Postings for one call of the posting function: bounds the memory of its JSON.
@@ -106,7 +126,31 @@ def post(*, program_id: int, postings: Sequence[Posting], at: datetime) -> list[
         return _call(program_id, postings, at)
 
 
-@transaction.atomic
+def decide(*, program_id: int, posting: Posting, at: datetime, needs_active_member: bool) -> Posted:
+    """Post what a member or an operator decided, if member and wallet are the program's: still one statement.
+
+    What was posted before it is answered again, whatever has become of the member.
+
+    Raises: UnknownAccount; MemberSuspended; as `post`.
+    Locks: as `post`.
+    """
+    told = {
+        "member": posting.member_id,
+        "wallet": posting.wallet_id,
+        "anyone": not needs_active_member,
+        "key": _digest(posting.key),
+    }
+    with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        posted = _call(program_id, [posting], at, _DECIDE, told)
+    if posted:
+        return posted[0]
+    if Member.objects.filter(pk=posting.member_id, program=program_id).exists() and (
+        Wallet.objects.filter(pk=posting.wallet_id, program=program_id).exists()
+    ):
+        raise MemberSuspended("the member is not active")
+    raise UnknownAccount(f"the program has no member {posting.member_id} or no wallet {posting.wallet_id}")
+
+
 def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) -> int:
     """Post a large batch with the same effect as `post`; answer how many postings were new or repeated.
 
@@ -114,7 +158,13 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
     Raises, Locks: as `post`.
     """
     if len(postings) < BULK_FROM:
+        # One statement, and its caller's transaction: what refuses it takes back more than the statement.
         return len(_call(program_id, postings, at)) if postings else 0
+    with transaction.atomic():
+        return _post_large(program_id, postings, at)
+
+
+def _post_large(program_id: int, postings: Sequence[Posting], at: datetime) -> int:
     mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN or p.note}
     with connection.cursor() as cursor:
         if mixed:
@@ -134,21 +184,37 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
     return len(postings)
 
 
-def settle(*, account_ids: Sequence[int], through: datetime, at: datetime) -> int:
-    """Post all vests and expiries that fall due by an instant on these accounts; answer how many.
+def settle(*, account_ids: Sequence[int], through: datetime, at: datetime) -> Settled:
+    """Post all vests and expiries that fall due by an instant on these accounts, and publish them; answer how many.
 
     Locks: the accounts, ascending.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT points_settle_accounts(%s, %s, %s)", [list(account_ids), through, at])
-        return int(cursor.fetchone()[0])
+        cursor.execute("SELECT * FROM points_settle_accounts(%s, %s, %s)", [list(account_ids), through, at])
+        return Settled(*cursor.fetchone())
 
 
-def _call(program_id: int, postings: Sequence[Posting], at: datetime) -> list[Posted]:
+_POST = "SELECT posted.* FROM points_post(%(program)s, %(postings)s, %(at)s) posted"
+# MATERIALIZED: the function must not be called before it is known that it may be.
+_DECIDE = """
+    WITH allowed AS MATERIALIZED (
+        SELECT m.program_id FROM membership_member m JOIN points_wallet w ON w.program_id = m.program_id
+        WHERE m.id = %(member)s AND w.id = %(wallet)s AND m.program_id = %(program)s
+            AND (%(anyone)s OR m.status = 'active' OR EXISTS (
+                SELECT FROM points_ledgertransaction t
+                WHERE t.member_id = m.id AND t.wallet_id = w.id AND t.key_digest = %(key)s))
+    )
+    SELECT posted.* FROM allowed, LATERAL points_post(allowed.program_id, %(postings)s, %(at)s) posted"""
+
+
+def _call(
+    program_id: int, postings: Sequence[Posting], at: datetime, sql: str = _POST, told: dict[str, Any] | None = None
+) -> list[Posted]:
     body = json.dumps([_as_json(posting) for posting in postings])
     with connection.cursor() as cursor:
         try:
-            cursor.execute("SELECT * FROM points_post(%s, %s, %s)", [program_id, body, at])
+            with POSTING_SECONDS.time():
+                cursor.execute(sql, {"program": program_id, "postings": body, "at": at, **(told or {})})
         except DatabaseError as error:
             raise _translate(error) from error
         return [Posted(*row[1:]) for row in sorted(cursor.fetchall())]
@@ -211,14 +277,15 @@ def _accrual_values(accrual: LineAccrual) -> tuple[int, ...]:
 def request_digest(posting: Posting) -> bytes:
     """Return what tells a repetition from another use of the same key.
 
-    The effective instant counts only for facts: a decision that is sent again is dated later.
+    The effective instant counts only for facts: a decision that is sent again is dated later, and by whoever sends it.
     """
     is_fact = posting.kind in (TransactionKind.EARN, TransactionKind.CLAWBACK)
+    note = {name: text for name, text in posting.note.items() if name != DECIDED_BY}
     return _digest(
         repr((
             int(posting.kind), int(posting.source_kind), posting.source_id, posting.points, posting.reverses_id,
             posting.effective_at.isoformat() if is_fact else "", [_accrual_values(a) for a in posting.accruals],
-            [(r.line_id, r.source_id, r.returned, r.whole) for r in posting.returns], posting.note,
+            [(r.line_id, r.source_id, r.returned, r.whole) for r in posting.returns], note,
         ))
     )  # fmt: skip
 

@@ -126,14 +126,16 @@ BEGIN
 END $$;
 
 -- Settle the given accounts to an instant. An account on which only expiries of available lots are due goes through
--- set-based statements, any other through points_settle. Returns how many vests and expiries it posted.
+-- set-based statements, any other through points_settle. Returns how many vests and expiries it posted, and publishes
+-- them.
 -- Locks: the accounts, by (member, wallet).
-CREATE FUNCTION points_settle_accounts(p_account_ids bigint[], p_at timestamptz, p_recorded_at timestamptz)
-RETURNS int LANGUAGE plpgsql AS $$
+CREATE FUNCTION points_settle_accounts(
+    p_account_ids bigint[], p_at timestamptz, p_recorded_at timestamptz, OUT vested int, OUT expired int
+) LANGUAGE plpgsql AS $$
 DECLARE
     a record;
     c points_cursor;
-    fallen int;
+    posted bigint[];
     settled_seq int;
 BEGIN
     -- From here on only what is locked: an account that another transaction makes due meanwhile is for the next call.
@@ -160,7 +162,9 @@ BEGIN
     ) x
     WHERE NOT x.vests_first
     WINDOW running AS (PARTITION BY x.account_id ORDER BY x.expires_at, x.lot_id);
-    GET DIAGNOSTICS fallen = ROW_COUNT;
+    posted := ARRAY(SELECT id FROM expiry_stage ORDER BY id);
+    vested := 0;
+    expired := cardinality(posted);
     ANALYZE expiry_stage;
 
     INSERT INTO points_ledgerentry
@@ -198,8 +202,13 @@ BEGIN
         settled_seq := c.seq;
         c := points_settle(c, p_at);
         PERFORM points_close_account(c);
-        fallen := fallen + (SELECT count(*) FROM points_ledgertransaction
-            WHERE id > c.account_id << 24 | settled_seq AND id <= c.account_id << 24 | c.seq);
+        SELECT posted || array_agg(id ORDER BY id), vested + count(*) FILTER (WHERE kind = 8),
+            expired + count(*) FILTER (WHERE kind = 7)
+        INTO posted, vested, expired
+        FROM points_ledgertransaction WHERE id > c.account_id << 24 | settled_seq AND id <= c.account_id << 24 | c.seq;
     END LOOP;
-    RETURN fallen;
+    INSERT INTO core_outboxevent (program_id, topic, payload, recorded_at)
+    SELECT w.program_id, 'points.posted', jsonb_build_object('transactions', jsonb_agg(t.id ORDER BY t.id)), p_recorded_at
+    FROM points_ledgertransaction t JOIN points_wallet w ON w.id = t.wallet_id
+    WHERE t.id = ANY (posted) GROUP BY 1;
 END $$;

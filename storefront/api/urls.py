@@ -1,5 +1,20 @@
 """What storefront answers below /api/v1/."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from storefront.api import activities, orders, refunds
+from storefront.api.members import MemberSummaryView
+
+urlpatterns = [
+    path("members/<ext:member>", MemberSummaryView.as_view()),
+    path("orders", orders.OrdersView.as_view()),
+    path("orders/batch", orders.OrderBatchView.as_view()),
+    path("orders/<ext:order>", orders.OrderView.as_view()),
+    path("orders/<ext:order>/cancel", orders.CancelOrderView.as_view()),
+    path("orders/<ext:order>/edits", orders.OrderEditsView.as_view()),
+    path("refunds", refunds.RefundsView.as_view()),
+    path("refunds/batch", refunds.RefundBatchView.as_view()),
+    path("refunds/<ext:refund>", refunds.RefundView.as_view()),
+    path("activities", activities.ActivitiesView.as_view()),
+    path("activities/batch", activities.ActivityBatchView.as_view()),
+]

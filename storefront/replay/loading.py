@@ -49,7 +49,7 @@ def load(*, program: Program, at: datetime, settle_through: datetime | None, pro
             program=program,
             through=settle_through,
             at=at,
-            on_progress=lambda fallen: progress("expiring points", fallen, 0),
+            on_progress=lambda fallen: progress("expiring points", sum(fallen), 0),
         )
 
 

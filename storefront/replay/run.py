@@ -1,12 +1,13 @@
 """Replay a data set of orders and refunds through the services, from files to report."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from django.db import connection
 
+from analytics.services import wallet_days
 from analytics.services.months import refresh
 from core.models import OutboxReceipt, Program
 from core.services import outbox
@@ -32,18 +33,26 @@ class DeliveryFailed(Exception):
 
 
 def replay(
-    *, directory: Path, file: ProgramFile, as_of: AsOf, rejects: Path | None, at: datetime, progress: Progress
+    *,
+    directory: Path,
+    file: ProgramFile,
+    as_of: AsOf,
+    rejects: Path | None,
+    at: datetime,
+    progress: Progress,
+    ends_on: date | None = None,
 ) -> dict[str, Any]:
     """Stage, check, load, evaluate, settle and report.
 
     `rejects`: where malformed rows go; without it, and where a whole file is malformed, they stop the replay before
     anything is written.
+    ends_on: all events are moved by whole days, so that the last one is on this day (of UTC).
     Raises: UnreadableFile; BadRows; ProgramFileError; BadFact, FactConflict if the program holds other facts.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")  # a whole data set is checked by one statement
     staging.drop()
-    staged = staging.stage(directory, currency=file.program.currency, progress=progress)
+    staged = staging.stage(directory, currency=file.program.currency, progress=progress, ends_on=ends_on)
     if staged.rejected:
         if rejects is None or any(problem.is_of_whole_file for problem in staged.rejected):
             raise BadRows(staged)
@@ -69,3 +78,4 @@ def _refresh_facts(program: Program, last: datetime | None, at: datetime, progre
         raise DeliveryFailed(f"{failed} event(s) could not be delivered; see the outbox receipts")
     if last is not None and Order.objects.filter(program=program).exists():
         refresh(program=program, through=last)
+        wallet_days.refresh(program=program, at=at)

@@ -5,6 +5,7 @@ import gzip
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,10 @@ class Staged:
     rejected: list[Problem] = field(default_factory=list)
 
 
-def stage(directory: Path, *, currency: str, progress: Progress) -> Staged:
+def stage(directory: Path, *, currency: str, progress: Progress, ends_on: date | None = None) -> Staged:
     """Read every file, check every row by itself and against the others, and number the events in time.
+
+    ends_on: all events are moved by whole days, so that the last one is on this day (of UTC).
 
     Bad rows are left out and listed in `rejected`; whether that is allowed is the caller's to say.
     Raises: UnreadableFile.
@@ -131,6 +134,8 @@ def stage(directory: Path, *, currency: str, progress: Progress) -> Staged:
         _create(kind)
         if kind == "orders" or (directory / file_name(kind)).exists():
             staged.rows[kind] = _copy(staged, kind, progress)
+    if ends_on is not None:
+        _shift(ends_on)
     with connection.cursor() as cursor:
         for kind, key in (("orders", "order_id"), ("order_lines", "line_id"), ("refunds", "refund_id")):
             cursor.execute(f"CREATE INDEX ON replay_{kind} ({key})")
@@ -144,6 +149,19 @@ def stage(directory: Path, *, currency: str, progress: Progress) -> Staged:
         cursor.execute("ANALYZE replay_events")
     staged.rejected.sort(key=lambda problem: (list(FILES).index(problem.file.partition(".")[0]), problem.line))
     return staged
+
+
+def _shift(ends_on: date) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT max(at) FROM (SELECT ordered_at AS at FROM replay_orders UNION ALL SELECT refunded_at FROM"
+            " replay_refunds) x"
+        )
+        last: datetime | None = cursor.fetchone()[0]
+        if last is not None:
+            shift = ends_on - last.astimezone(UTC).date()
+            cursor.execute("UPDATE replay_orders SET ordered_at = ordered_at + %s", [shift])
+            cursor.execute("UPDATE replay_refunds SET refunded_at = refunded_at + %s", [shift])
 
 
 def drop() -> None:

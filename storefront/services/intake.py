@@ -6,10 +6,11 @@ from datetime import datetime
 from django.db import transaction
 
 from core.models import Program
-from membership.services import facts
-from membership.services.facts import ActivityInput, OrderInput, RecordedFacts, RefundInput
+from membership.services import cancellations, edits, facts
+from membership.services.facts import ActivityInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
 from membership.services.tiers import follow_facts
 from points.services import earning
+from storefront.services import day_close
 
 
 @transaction.atomic
@@ -19,21 +20,64 @@ def record(
     orders: Sequence[OrderInput] = (),
     refunds: Sequence[RefundInput] = (),
     activities: Sequence[ActivityInput] = (),
+    last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
     """Take in paid orders, refunds and activities, one or thousands, with all that follows from them.
 
     What was told before with the same content has no effect. An order earns with the tier held before it.
 
+    last: facts dated after it are refused; None: any date.
     Units: `at` is the recording instant.
     Raises: BadFact; FactConflict; ClawbackRefused.
-    Locks: in layer order, what `record_facts`, `follow_facts` and `earn` lock.
+    Locks: in layer order, what `write_facts`, `follow_facts` and `earn` lock.
     """
-    recorded = facts.record_facts(program=program, orders=orders, refunds=refunds, activities=activities, at=at)
+    recorded = facts.write_facts(
+        program=program, orders=orders, refunds=refunds, activities=activities, last=last, at=at
+    )
+    return _follow(program, recorded, at)
+
+
+@transaction.atomic
+def edit_order(*, program: Program, edit: OrderEditInput, last: datetime | None = None, at: datetime) -> RecordedFacts:
+    """Take in a change of a paid order: added lines earn as of the edit, removed units are a refund.
+
+    Raises, Locks, Idempotency: as `edits.record_edit` and `record`.
+    """
+    recorded = edits.record_edit(program=program, edit=edit, last=last, at=at)
+    return _follow(program, recorded, at)
+
+
+@transaction.atomic
+def cancel_order(
+    *,
+    program: Program,
+    order: str,
+    external_id: str = "",
+    cancelled_at: datetime | None = None,
+    last: datetime | None = None,
+    at: datetime,
+) -> RecordedFacts:
+    """Refund all that is left of a paid order. A cancellation that is recorded already has no effect.
+
+    Raises: as `cancellations.refund_rest` and `record`.
+    Locks: the order, then as `record`.
+    """
+    refund = cancellations.refund_rest(
+        program=program, order=order, external_id=external_id, cancelled_at=cancelled_at, at=at
+    )
+    if refund is None:
+        return RecordedFacts(repeated=1)
+    return record(program=program, refunds=[refund], last=last, at=at)
+
+
+def _follow(program: Program, recorded: RecordedFacts, at: datetime) -> RecordedFacts:
     follow_facts(program=program, recorded=recorded, at=at)
+    day_close.settle_before_late_facts(program=program, first_fact_at=recorded.first_fact_at, at=at)
     earning.earn(
         program=program,
         order_ids=recorded.order_ids,
+        edit_ids=recorded.edit_ids,
         activity_ids=recorded.activity_ids,
         refund_ids=recorded.refund_ids,
         at=at,

@@ -8,6 +8,7 @@ from django.db import transaction
 from pydantic import TypeAdapter, ValidationError
 
 from core import program_section as core_section
+from core import versions
 from core.definitions import Code
 from core.models import Program
 from core.sections import Journal, ProgramFileError, Reader
@@ -91,4 +92,6 @@ def _apply(file: ProgramFile, *, at: datetime, actor: str) -> Journal:
     points_section.apply_earn_rules(journal, file.earn_rules)
     if journal.problems:
         raise ProgramFileError(journal.problems)
+    if journal.lines:
+        versions.note_change(program)
     return journal

@@ -25,6 +25,7 @@ from membership.services.facts import record_facts
 from points.models import LedgerTransaction, TransactionKind, Wallet
 from points.services import earning, operations
 from storefront.services import program_file
+from tests.storefront.admin_rows import add_operations
 
 START = datetime(2025, 1, 10, 12, tzinfo=UTC)
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
@@ -84,8 +85,11 @@ def program(db: None) -> Program:
         evaluate(ladder=ladder, instant=instant, at=NOW)
     member_id, wallet_id = Member.objects.get().pk, Wallet.objects.filter(program=program).order_by("id")[0].pk
     account: Any = {"program": program, "member_id": member_id, "wallet_id": wallet_id, "at": NOW}
-    operations.adjust(**account, points=70, reason="sorry for the delay", idempotency_key="adjust-1")
+    operations.adjust(
+        **account, points=70, reason="sorry for the delay", decided_by="test", idempotency_key="adjust-1"
+    )
     operations.redeem(**account, points=30, idempotency_key="redeem-1")
+    add_operations(program, 0)
     outbox.drain(at=NOW)
     return program
 
@@ -112,9 +116,8 @@ def test_every_list_search_and_detail_page_opens_with_few_queries(program: Progr
         if admin.site._registry[model].search_fields:
             urls += [f"{urls[0]}?q=ann", f"{urls[0]}?q=nobody%25_%27"]
         first = model._default_manager.order_by("pk").last()
-        if model._meta.model_name != "group":
-            assert first is not None, f"the fixture has no {model.__name__}"
-            urls.append(reverse(f"{name}_change", args=[first.pk]))
+        assert first is not None, f"the fixture has no {model.__name__}"
+        urls.append(reverse(f"{name}_change", args=[first.pk]))
         for url in urls:
             with CaptureQueriesContext(connection) as captured:
                 assert operator.get(url).status_code == 200, url
@@ -139,7 +142,9 @@ def test_a_page_of_a_member_asks_the_same_number_of_queries_for_more_rows(progra
     few = count()
     add_orders(program, 12, "more")
     outbox.drain(at=NOW)
-    assert count() == few
+    more = count()
+    # A page of a time line with fewer kinds of rows on it asks for fewer.
+    assert {url: asked for url, asked in more.items() if asked > few[url]} == {}
 
 
 def test_facts_and_ledger_are_neither_added_changed_nor_deleted(program: Program, operator: Client) -> None:
@@ -198,15 +203,14 @@ def test_a_member_page_explains_tier_and_points(program: Program, operator: Clie
     assert period is not None
     for text in (
         "sorry for the delay",
-        "issued → available",
-        "available → redeemed",
+        "Adjust (",
+        "Burn (",
         "GBP 300.50",
         "order o0",
         "Upgraded",
     ):
         assert text in page, text
-    assert "net spend, rolling 365: GBP" in page
-    assert "<div>main: " in page
+    assert "net spend in the last 365 days" in page
 
 
 def test_a_transaction_page_shows_entries_accruals_and_reasons(program: Program, operator: Client) -> None:

@@ -4,8 +4,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -151,10 +152,15 @@ def test_the_worker_takes_its_locks_before_it_writes(program: Program, subscribe
         outbox.dispatch(at=NOW)
         outbox.deliver(at=NOW, limit=1)
     statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
-    events_lock, receipt_lock = (s for s in statements if s.startswith("SELECT") and "FOR" in s)
+    events_lock, *receipt_locks = (s for s in statements if s.startswith("SELECT") and "FOR" in s)
     assert events_lock.endswith("FOR NO KEY UPDATE SKIP LOCKED")
-    assert receipt_lock.endswith('FOR NO KEY UPDATE OF "core_outboxreceipt" SKIP LOCKED')
+    assert len(receipt_locks) == 2
+    assert all(lock.endswith('FOR NO KEY UPDATE OF "core_outboxreceipt" SKIP LOCKED') for lock in receipt_locks)
     assert statements.index(events_lock) == 0
+    # The attempt is counted under the first lock, before the handler writes anything under the second.
+    writes = [statements.index(s) for s in statements if s.startswith(("UPDATE", "INSERT"))][2:]
+    first, second = (statements.index(lock) for lock in receipt_locks)
+    assert first < writes[0] < second < writes[1]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -166,12 +172,9 @@ def test_the_task_delivers(subscribe: Subscribe) -> None:
     assert list_effects() == ["event 0", "event 1"]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_worker_killed_in_the_middle_leaves_nothing_and_the_next_one_delivers(subscribe: Subscribe) -> None:
-    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
-    subscribe("a", record_effect)
-    _publish(program)
-    outbox.dispatch(at=NOW)
+@contextmanager
+def stopped_worker() -> Iterator[subprocess.Popen[str]]:
+    """Run a worker that stops in the middle of the handler of the first due receipt, and kill it there."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "tests.core.outbox_worker", TOPIC, "a", NOW.isoformat()],
         env=os.environ | {"DATABASE_URL": _url_of_this_database()},
@@ -182,13 +185,46 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_and_the_next_one_delivers(
     with worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "in the middle\n"
+        yield worker
+        worker.kill()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_killed_in_the_middle_leaves_only_its_attempt_and_the_next_one_delivers(subscribe: Subscribe) -> None:
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    subscribe("a", record_effect)
+    _publish(program)
+    outbox.dispatch(at=NOW)
+    with stopped_worker():
         # Its receipt is locked: another worker leaves it alone.
         assert outbox.deliver(at=NOW, limit=10) == outbox.Delivery(0, 0)
-        worker.kill()
     # drain() waits until the server has noticed the death and let the lock go.
     assert outbox.drain(at=NOW) == outbox.Delivery(done=1, failed=0)
     assert list_effects() == ["event 0"]
-    assert OutboxReceipt.objects.get().attempts == 1
+    assert OutboxReceipt.objects.get().attempts == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_handler_that_kills_its_workers_steps_aside(subscribe: Subscribe) -> None:
+    program = Program.objects.create(code="aurora", name="Aurora", currency="GBP", time_zone="UTC")
+    subscribe("a", record_effect)
+    _publish(program, 2)
+    outbox.dispatch(at=NOW)
+    deadly, sound = OutboxReceipt.objects.order_by("id")
+    for _ in range(2):
+        with stopped_worker():
+            pass
+    # The lock may outlive the worker for a moment; the receipt is not due any more, so that nobody waits for it.
+    assert outbox.drain(at=NOW) == outbox.Delivery(done=1, failed=0)
+    assert list_effects() == ["event 1"]
+    deadly.refresh_from_db()
+    assert (deadly.attempts, deadly.done_at, deadly.last_error) == (2, None, outbox.NO_OUTCOME)
+    assert deadly.next_attempt_at == NOW + outbox.retry_delay(2)
+    sound.refresh_from_db()
+    assert sound.done_at == NOW
+    # Once it does not kill any more, it is applied, once.
+    assert outbox.drain(at=deadly.next_attempt_at) == outbox.Delivery(done=1, failed=0)
+    assert list_effects() == ["event 1", "event 0"]
 
 
 def _url_of_this_database() -> str:

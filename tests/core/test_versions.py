@@ -41,7 +41,7 @@ def test_a_draft_is_never_in_force(wallet: Wallet) -> None:
     draft = WalletVersion.objects.create(owner=wallet, number=1, definition={})
     assert versions.in_force([draft], LATER) is None
     published = versions.publish(wallet, {"expiry_days": 365}, at=NOW)
-    assert (published.number, published.effective_at) == (2, None)
+    assert (published.number, published.effective_at) == (1, None)
     assert versions.in_force(wallet.versions.all(), LATER) == published
 
 
@@ -52,6 +52,24 @@ def test_a_version_cannot_take_effect_before_the_one_it_follows(wallet: Wallet) 
         with pytest.raises(versions.VersionOverlap):
             versions.publish(wallet, {"expiry_days": 30}, at=at)
     assert list(wallet.versions.values_list("number", "status")) == [(1, "retired"), (2, "published")]
+
+
+def test_after_a_version_ended_none_is_in_force_until_another_is_published(wallet: Wallet) -> None:
+    first = versions.publish(wallet, {"expiry_days": 365}, at=NOW)
+    assert versions.end(wallet, at=LATER) == first
+    assert versions.end(wallet, at=LATER) is None
+    assert versions.in_force(wallet.versions.all(), LATER - TICK) == first
+    assert versions.in_force(wallet.versions.all(), LATER) is None
+    with pytest.raises(versions.VersionOverlap):
+        versions.publish(wallet, {"expiry_days": 30}, at=LATER - TICK)
+    second = versions.publish(wallet, {"expiry_days": 30}, at=LATER)
+    assert versions.in_force(wallet.versions.all(), LATER) == second
+    with pytest.raises(versions.VersionOverlap):
+        versions.end(wallet, at=LATER)
+    with pytest.raises(IntegrityError, match="is retired"), transaction.atomic():
+        WalletVersion.objects.filter(pk=first.pk).update(ended_at=None)
+    with pytest.raises(IntegrityError, match="is published"), transaction.atomic():
+        WalletVersion.objects.filter(pk=second.pk).update(ended_at=LATER + TICK)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +88,13 @@ def test_the_database_refuses_to_change_a_published_version(wallet: Wallet, stat
     assert WalletVersion.objects.get().definition == {"expiry_days": 365}
 
 
-def test_publishing_locks_the_owner_first(wallet: Wallet) -> None:
+def test_publishing_locks_the_program_and_then_the_owner(wallet: Wallet) -> None:
     with CaptureQueriesContext(connection) as queries:
         versions.publish(wallet, {"expiry_days": 365}, at=NOW)
     statements = [query["sql"] for query in queries if not query["sql"].startswith("SAVEPOINT")]
-    assert '"points_wallet"' in statements[0]
-    assert statements[0].endswith("FOR NO KEY UPDATE")
+    assert statements[0].startswith('UPDATE "core_program"')
+    assert '"points_wallet"' in statements[1]
+    assert statements[1].endswith("FOR NO KEY UPDATE")
 
 
 @pytest.mark.django_db(transaction=True)

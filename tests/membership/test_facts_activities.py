@@ -28,7 +28,9 @@ def test_keeps_an_activity_as_told(program: Program, ada: int) -> None:
     assert (kept.member_id, kept.kind, kept.source, kept.external_id) == (ada, "visit", "pos", "v1")
     assert (kept.occurred_at, kept.local_date, kept.quality) == (NOW, date(2026, 6, 16), -3)
     assert MemberDay.objects.get().activities == 1
-    assert OutboxEvent.objects.get().payload == {"members": {"2026-06-01": [ada]}}
+    assert OutboxEvent.objects.get(topic="membership.facts_recorded").payload == {
+        "members": {"2026-06-01": [ada]}, "orders": [], "edits": [], "refunds": [], "activities": [kept.pk],
+    }  # fmt: skip
 
 
 def test_an_activity_is_unique_by_member_and_source(program: Program, ada: int, ben: int) -> None:
@@ -81,7 +83,7 @@ def test_credits_count_on_their_day_and_once(program: Program, ada: int) -> None
         ("order:7 refund", "double", -10),
     ]
     assert list(MemberDay.objects.values_list("day", "credits")) == [(date(2026, 6, 16), 20)]
-    assert OutboxEvent.objects.count() == 1
+    assert OutboxEvent.objects.filter(topic="membership.facts_recorded").count() == 1
     assert find_day_mismatches(program) == []
 
 

@@ -23,8 +23,9 @@ ORDER = OrderInput(
 
 
 def assert_nothing_recorded() -> None:
-    for model in (Order, OrderKey, OrderLine, MemberDay, OutboxEvent):
+    for model in (Order, OrderKey, OrderLine, MemberDay):
         assert not model.objects.exists()
+    assert not OutboxEvent.objects.filter(topic="membership.facts_recorded").exists()
     assert Program.objects.get().opened_at is None
 
 
@@ -76,7 +77,8 @@ def test_a_guest_order_is_kept_and_counts_for_nobody(program: Program) -> None:
     assert recorded.order_ids
     assert recorded.first_fact_at == {}
     assert not MemberDay.objects.exists()
-    assert OutboxEvent.objects.get().payload == {"members": {}}
+    told = OutboxEvent.objects.get(topic="membership.facts_recorded").payload
+    assert (told["members"], told["orders"]) == ({}, recorded.order_ids)
 
 
 def test_the_day_is_the_programs_local_day(make_program: Callable[..., Program]) -> None:
@@ -217,10 +219,13 @@ def test_one_event_tells_the_members_by_month(program: Program, ada: int, ben: i
         replace(ORDER, external_id="o2", member="ben"),
         replace(ORDER, external_id="o3", paid_at=datetime(2026, 6, 30, 23, tzinfo=UTC)),  # July in London
     ]
-    record_facts(program=program, orders=orders, at=NOW)
-    event = OutboxEvent.objects.get()
-    assert (event.topic, event.program_id, event.recorded_at) == ("membership.facts_recorded", program.pk, NOW)
-    assert event.payload == {"members": {"2026-06-01": [ada, ben], "2026-07-01": [ada]}}
+    recorded = record_facts(program=program, orders=orders, at=NOW)
+    event = OutboxEvent.objects.get(topic="membership.facts_recorded")
+    assert (event.program_id, event.recorded_at) == (program.pk, NOW)
+    assert event.payload == {
+        "members": {"2026-06-01": [ada, ben], "2026-07-01": [ada]},
+        "orders": recorded.order_ids, "edits": [], "refunds": [], "activities": [],
+    }  # fmt: skip
 
 
 def test_nothing_told_is_nothing_done(program: Program) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 from core.models import Program
 from core.versions import publish
@@ -53,7 +53,7 @@ class World:
     ids: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, definition: dict[str, Any], time_zone: str = "UTC") -> "World":
+    def create(cls, definition: dict[str, Any], time_zone: str = "UTC") -> Self:
         code = f"p{next(_numbers)}"
         program = Program.objects.create(code=code, name=code, currency="GBP", time_zone=time_zone)
         ladder = Ladder.objects.create(program=program, code="main", name="Main")

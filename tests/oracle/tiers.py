@@ -16,7 +16,8 @@ Readings of the text, each one decided here:
 - A downgrade goes to the highest lower tier whose `entry` or `stay` holds, or one tier down.
 - Each tier that is moved to, up or down, is guaranteed to the start of the local day `minimum_stay_days` after the
   local day of the move.
-Left out: overrides, paid plans, several versions, and the undoing of an upgrade whose own orders are refunded.
+- An override only hides: whatever happens while it lasts happens underneath, and shows when it is over.
+Left out: paid plans, several versions, and the undoing of an upgrade whose own orders are refunded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,24 @@ class Row(NamedTuple):
     tier: str
     cause: Literal["enrolled", "upgraded", "stayed", "downgraded"]
     guaranteed_until: datetime | None = None
+
+
+class Override(NamedTuple):
+    """From `since` until just before `until`, or just before `lifted_at`, the member is seen to hold the tier."""
+
+    since: datetime
+    until: datetime
+    tier: str
+    lifted_at: datetime | None = None
+
+
+def held(rows: Sequence[Row], overrides: Sequence[Override], at: datetime) -> tuple[str, datetime | None]:
+    """Return the tier that a member is seen to hold at an instant, and until when it is guaranteed."""
+    for override in overrides:
+        if override.since <= at < min(override.until, override.lifted_at or override.until):
+            return override.tier, override.until
+    row = [row for row in rows if row.valid_from <= at][-1]
+    return row.tier, row.guaranteed_until
 
 
 def tier_history(

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.models import Program
-from points.models import Account, TransactionKind, Wallet
-from points.selectors import get_balance
+from points.models import Account, LotBalance, TransactionKind, Wallet
+from points.selectors import Balance, NextExpiry, get_balance, list_standings
 from points.services.posting import Posting, post, settle
 from tests.points.ledgers import DAY, START, clawback, decision, earning
 
@@ -61,3 +61,42 @@ def test_a_balance_is_what_settling_to_its_instant_posts(
         account.held,
         -account.debt,
     )
+    (standing,) = list_standings(member_id=member, at=at)
+    left = list(LotBalance.objects.filter(member_id=member).order_by("expires_at", "lot_id"))
+    assert [(lot.remaining, lot.is_pending, lot.expires_at) for lot in standing.lots] == [
+        (lot.remaining, lot.is_pending, lot.expires_at) for lot in left
+    ]
+    soonest = left[0].expires_at if left else None
+    together = sum(lot.remaining for lot in left if lot.expires_at == soonest)
+    assert standing.lot_count == len(left)
+    assert standing.next_expiry == (NextExpiry(together, soonest) if soonest else None)
+
+
+def test_a_lot_that_has_vested_unposted_expires_next(
+    program: Program, wallet: Wallet, new_member: Callable[[], int]
+) -> None:
+    member = new_member()
+    vests, expires, later = START + 3 * DAY, START + 8 * DAY, START + 9 * DAY
+    lots = [
+        earning(member, wallet.pk, 1, [7], START, expires_at=later),
+        earning(member, wallet.pk, 2, [5], START, available_at=vests, expires_at=expires),
+        earning(member, wallet.pk, 3, [4], START, available_at=vests, expires_at=later),
+    ]
+    post(program_id=program.pk, postings=lots, at=START)
+
+    def read(day: int) -> tuple[int, int, NextExpiry | None]:
+        (standing,) = list_standings(member_id=member, at=START + day * DAY)
+        return standing.balance.available, standing.balance.pending, standing.next_expiry
+
+    assert read(2) == (7, 9, NextExpiry(5, expires))
+    assert read(3) == (16, 0, NextExpiry(5, expires))
+    assert read(8) == (11, 0, NextExpiry(11, later))
+    assert read(9) == (0, 0, None)
+
+
+def test_a_balance_in_another_programs_wallet_is_nothing(wallet: Wallet, new_member: Callable[[], int]) -> None:
+    other = Program.objects.create(code="other", name="Other", currency="GBP", time_zone="UTC")
+    foreign = Wallet.objects.create(program=other, code="points", name="Points")
+    member = new_member()
+    assert get_balance(member_id=member, wallet_id=foreign.pk, at=START) == Balance(0, 0, 0, 0, 0, 0)
+    assert [standing.wallet_id for standing in list_standings(member_id=member, at=START)] == [wallet.pk]

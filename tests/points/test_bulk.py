@@ -6,10 +6,10 @@ from unittest.mock import patch
 
 import pytest
 
-from core.models import Program
+from core.models import OutboxEvent, Program
 from points.models import Account, LedgerNote, LedgerTransaction, TransactionKind, Wallet
 from points.services import posting as posting_service
-from points.services.posting import IdempotencyKeyReused, Posting, post, post_batch, settle
+from points.services.posting import IdempotencyKeyReused, Posting, Settled, post, post_batch, settle
 from points.services.verify import verify
 from tests.points.ledgers import DAY, START, earning
 
@@ -55,6 +55,10 @@ def test_settling_answers_how_many_lots_fell_due(
     ]
     post(program_id=program.pk, postings=postings, at=START)
     account = Account.objects.get(member_id=member)
-    assert settle(account_ids=[account.pk], through=START + 2 * DAY, at=START) == 3
+    assert settle(account_ids=[account.pk], through=START + 2 * DAY, at=START) == Settled(vested=1, expired=2)
     kinds = LedgerTransaction.objects.order_by("pk").values_list("kind", flat=True)
     assert list(kinds)[2:] == [TransactionKind.VEST, TransactionKind.EXPIRE, TransactionKind.EXPIRE]
+    told = OutboxEvent.objects.filter(topic="points.posted").latest("pk")
+    assert told.payload == {
+        "transactions": list(LedgerTransaction.objects.order_by("pk").values_list("pk", flat=True))[2:]
+    }

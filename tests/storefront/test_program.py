@@ -20,6 +20,7 @@ from membership.definitions import LadderDefinition
 from membership.models import LadderVersion, Tier
 from points.definitions import EarnRuleDefinition, PerAmount, WalletPolicy
 from points.models import EarnRuleVersion, WalletVersion
+from points.services.earning import Terms
 from storefront.services import program_file
 from tests.storefront.program_files import SMALL, load_small
 
@@ -222,11 +223,39 @@ def test_what_history_refers_to_cannot_be_removed(load: Load) -> None:
     assert refused.value.problems == [
         "ladders[0].tiers: basic is missing; a tier cannot be removed from a ladder",
         "wallets: points is missing; a wallet cannot be removed",
-        "earn_rules: spend is missing; an earn rule cannot be removed",
     ]
     with pytest.raises(ProgramFileError, match="ladders: main is missing"):
         _apply(load(("- code: main", "- code: other")), LATER)
     assert _rows() == before
+
+
+@pytest.mark.django_db
+def test_a_rule_that_the_file_leaves_out_ends_and_may_come_back(load: Load) -> None:
+    program = _apply(load())
+    without = load((SMALL[SMALL.index("earn_rules:") :], "earn_rules: []\n"))
+    assert program_file.plan(without, at=LATER) == ["- earn_rule spend"]
+    assert EarnRuleVersion.objects.get().status == "published"
+    _apply(without, LATER)
+    ended = EarnRuleVersion.objects.get()
+    assert (ended.status, ended.ended_at) == ("retired", LATER)
+    assert AuditEntry.objects.get(action="earn_rule.removed").before["name"] == "Spend"
+    revision = Program.objects.get().revision
+    assert program_file.plan(without, at=LATER + timedelta(1)) == []
+    _apply(without, LATER + timedelta(1))
+    assert Program.objects.get().revision == revision
+    back = LATER + timedelta(2)
+    assert program_file.plan(load(), at=back) == ["+ earn_rule spend: v2"]
+    _apply(load(), back)
+
+    def rules(at: datetime) -> list[int]:
+        return [rule.version_id for rule in Terms(program).rules_at(at, "order_line")]
+
+    first, second = EarnRuleVersion.objects.order_by("number")
+    tick = timedelta(microseconds=1)
+    # What happened before the end still earns by it, whenever it is told.
+    assert [rules(at) for at in (NOW, LATER - tick, LATER, back - tick, back)] == [
+        [first.pk], [first.pk], [], [], [second.pk],
+    ]  # fmt: skip
 
 
 @pytest.mark.django_db

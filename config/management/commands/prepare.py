@@ -1,4 +1,4 @@
-"""`manage.py prepare`: bring the database and the static files up to date, and make the operator's login."""
+"""`manage.py prepare`: bring the database and the static files up to date, and make the groups and a login."""
 
 from typing import Any
 
@@ -9,18 +9,20 @@ from django.core.management.base import BaseCommand
 
 from config.installation import installation_secret
 from config.supervisor import OPERATOR, PASSWORD_FILE
+from core.services import groups
 
 
 class Command(BaseCommand):
     """Do what a new or updated installation needs before it serves; repeating it changes nothing."""
 
-    help = "Migrates, collects static files and makes the operator's login."
+    help = "Migrates, collects static files, and makes the groups and the operator's login."
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        """Run the three steps."""
+        """Run the steps."""
         verbosity = options["verbosity"]
         call_command("migrate", interactive=False, verbosity=verbosity)
         call_command("collectstatic", interactive=False, verbosity=0)
+        groups.make_groups()
         _make_operator()
 
 

@@ -5,38 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import BigIntegerField, Case, F, Model, OuterRef, Q, QuerySet, Subquery, Value, When
-from django.db.models.functions import Coalesce, Concat, JSONObject
+from django.db.models import Case, F, Model, OuterRef, QuerySet, Subquery, Value, When
+from django.db.models.functions import Concat
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, VersionedInline, VersionInline, link
+from core.admin import RowsInline, link
 from core.money import format_minor
-from membership.admin import MemberAdmin, OfMemberAdmin
-from membership.models import Activity, Order, OrderLine, Refund, RefundLine
+from membership.admin import OfMemberAdmin
+from membership.models import Activity, Order, OrderEdit, OrderLine, Refund, RefundLine
+from points.admin import rules
+from points.explain import explain
 from points.models import (
     SEQ_BITS,
-    Account,
     Accrual,
     AccrualReason,
     AccrualReturn,
     Bucket,
-    EarnRule,
-    EarnRuleVersion,
     LedgerEntry,
-    LedgerNote,
     LedgerTransaction,
     Lot,
     LotAllocation,
-    LotBalance,
     SourceKind,
-    Wallet,
-    WalletVersion,
 )
+from points.statement import BALANCES, seq_of, with_entries
+from points.stories import find_transaction, tell
 
-BALANCES = {Bucket.AVAILABLE, Bucket.PENDING, Bucket.HELD, Bucket.DEBT}
 # What a source id points at and has a page of its own; a line is on its order's page.
 _PAGES: dict[SourceKind, type[Model]] = {
     SourceKind.ORDER: Order,
@@ -60,6 +57,7 @@ def with_source(rows: QuerySet[Any]) -> QuerySet[Any]:
         source_text=Case(
             When(source_kind=SourceKind.ORDER, then=name(Order, F("external_id"))),
             When(source_kind=SourceKind.ORDER_LINE, then=line(OrderLine, "order")),
+            When(source_kind=SourceKind.ORDER_EDIT, then=name(OrderEdit, F("external_id"))),
             When(source_kind=SourceKind.REFUND, then=name(Refund, F("external_id"))),
             When(source_kind=SourceKind.REFUND_LINE, then=line(RefundLine, "refund")),
             When(source_kind=SourceKind.ACTIVITY, then=name(Activity, Concat(F("kind"), Value(" "), F("external_id")))),
@@ -83,31 +81,16 @@ def show_ledger_id(row_id: int | None) -> str:
     return "-" if row_id is None else f"{row_id >> SEQ_BITS}/{row_id & ((1 << SEQ_BITS) - 1)}"
 
 
-def with_entries(transactions: QuerySet[LedgerTransaction]) -> QuerySet[LedgerTransaction]:
-    """Add `moves`, the entries of each transaction, and `note_body`.
-
-    All rows of a transaction have ids between its own and the next transaction's: the primary key finds them.
-    """
-    following = LedgerTransaction.objects.filter(pk__gt=OuterRef("pk")).order_by("pk").values("pk")[:1]
-    end = Value((1 << 63) - 1, output_field=BigIntegerField())
-    entries = LedgerEntry.objects.filter(pk__gt=OuterRef("pk"), pk__lt=OuterRef("next_id"), transaction=OuterRef("pk"))
-    fields = {name: name for name in ("points", "from_bucket", "to_bucket", "from_balance_after", "to_balance_after")}
-    note = LedgerNote.objects.filter(pk=OuterRef("pk"), member_id=OuterRef("member_id")).values("body")
-    return transactions.annotate(next_id=Coalesce(Subquery(following), end)).annotate(
-        moves=ArraySubquery(entries.order_by("pk").values(entry=JSONObject(**fields))), note_body=Subquery(note)
-    )
-
-
 class _TransactionColumns:
-    @admin.display(description="Transaction")
+    @admin.display(description=_("Transaction"))
     def number(self, transaction: LedgerTransaction) -> SafeString:
         return link(transaction, show_ledger_id(transaction.pk))
 
-    @admin.display(description="Source")
+    @admin.display(description=_("Source"))
     def source(self, transaction: Any) -> SafeString | str:
         return show_source(transaction)
 
-    @admin.display(description="Points")
+    @admin.display(description=_("Points"))
     def shown_moves(self, transaction: Any) -> SafeString | str:
         rows = [
             (f"{move['points']:,}", *(Bucket(move[side]).label.lower() for side in ("from_bucket", "to_bucket")))
@@ -115,7 +98,7 @@ class _TransactionColumns:
         ]
         return format_html_join("", '<div class="whitespace-nowrap">{} {} → {}</div>', rows) or "-"
 
-    @admin.display(description="Balance after")
+    @admin.display(description=_("Balance after"))
     def shown_balances(self, transaction: Any) -> SafeString | str:
         after: dict[str, int] = {}
         for move in transaction.moves:
@@ -125,58 +108,13 @@ class _TransactionColumns:
         rows = [(f"{points:,}", bucket.lower()) for bucket, points in after.items()]
         return format_html_join("", '<div class="whitespace-nowrap">{} {}</div>', rows) or "-"
 
-    @admin.display(description="Note")
+    @admin.display(description=_("Note"))
     def note(self, transaction: Any) -> SafeString | str:
         if transaction.note_digest is None:
             return "-"
         if transaction.note_body is None:
-            return "erased"
+            return gettext("erased")
         return format_html_join("", "<div>{}: {}</div>", transaction.note_body.items()) or "-"
-
-
-class AccountInline(ReadOnlyInline):
-    model = Account
-    fields = (
-        *("wallet", "available", "pending", "held", "shown_debt", "lifetime_earned", "lifetime_redeemed"),
-        *("last_effective_at", "next_due_at"),
-    )
-    related = ("wallet",)
-    ordering = ("wallet",)
-
-    @admin.display(description="Debt")
-    def shown_debt(self, account: Account) -> int:
-        return -account.debt
-
-
-class OpenLotInline(RowsInline):
-    model = LotBalance
-    fields = ("lot", "remaining", "is_pending", "available_at", "expires_at")
-    verbose_name_plural = "open lots"
-
-    def get_rows(self, obj: Any) -> QuerySet[Any]:
-        """Return the lots by their accounts' id ranges: lots have no index by member."""
-        ranges = Q(pk__in=[])
-        for account_id in Account.objects.filter(member=obj).values_list("id", flat=True):
-            ranges |= Q(lot_id__gte=account_id << SEQ_BITS, lot_id__lt=(account_id + 1) << SEQ_BITS)
-        return LotBalance.objects.filter(ranges).order_by("expires_at", "lot_id")
-
-    @admin.display(description="Lot")
-    def lot(self, balance: LotBalance) -> str:
-        return show_ledger_id(balance.lot_id)
-
-
-class StatementInline(_TransactionColumns, ReadOnlyInline):
-    model = LedgerTransaction
-    fields = (
-        *("number", "effective_at", "wallet", "kind", "shown_moves", "shown_balances", "source", "note"),
-        "recorded_at",
-    )
-    verbose_name_plural = "statement"
-    related = ("wallet",)
-    ordering = ("-pk",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
-        return with_source(with_entries(super().get_queryset(request)))
 
 
 class _OfTransactionInline(RowsInline):
@@ -201,28 +139,28 @@ class AccrualInline(_OfTransactionInline):
     def get_rows(self, obj: Any) -> QuerySet[Any]:
         return with_source(super().get_rows(obj).select_related("rule_version__owner", "wallet__program"))
 
-    @admin.display(description="Source")
+    @admin.display(description=_("Source"))
     def source(self, accrual: Accrual) -> SafeString | str:
         return show_source(accrual)
 
-    @admin.display(description="Rule")
+    @admin.display(description=_("Rule"))
     def rule(self, accrual: Accrual) -> str:
         return f"{accrual.rule_version.owner.code} v{accrual.rule_version.number}"
 
-    @admin.display(description="Basis")
+    @admin.display(description=_("Basis"))
     def shown_basis(self, accrual: Accrual) -> str:
         is_money = accrual.source_kind in (SourceKind.ORDER, SourceKind.ORDER_LINE)
         return format_minor(accrual.basis, accrual.wallet.program.currency) if is_money else f"{accrual.basis:,}"
 
-    @admin.display(description="Multiplier")
+    @admin.display(description=_("Multiplier"))
     def multiplier(self, accrual: Accrual) -> str:
         return f"{accrual.multiplier_bps // 10_000}.{accrual.multiplier_bps % 10_000:04}"
 
-    @admin.display(description="Reason")
+    @admin.display(description=_("Reason"))
     def shown_reason(self, accrual: Accrual) -> str:
         return AccrualReason(accrual.reason).label.lower()
 
-    @admin.display(description="Lot")
+    @admin.display(description=_("Lot"))
     def lot(self, accrual: Accrual) -> str:
         return show_ledger_id(accrual.lot_id)
 
@@ -234,11 +172,11 @@ class AccrualReturnInline(_OfTransactionInline):
     def get_rows(self, obj: Any) -> QuerySet[Any]:
         return with_source(super().get_rows(obj))
 
-    @admin.display(description="Source")
+    @admin.display(description=_("Source"))
     def source(self, returned: AccrualReturn) -> SafeString | str:
         return show_source(returned)
 
-    @admin.display(description="Accrual")
+    @admin.display(description=_("Accrual"))
     def of_accrual(self, returned: AccrualReturn) -> str:
         return show_ledger_id(returned.accrual_id)
 
@@ -247,7 +185,7 @@ class LotInline(_OfTransactionInline):
     model = Lot
     fields = ("number", "points", "available_at", "expires_at")
 
-    @admin.display(description="Lot")
+    @admin.display(description=_("Lot"))
     def number(self, lot: Lot) -> str:
         return show_ledger_id(lot.pk)
 
@@ -256,7 +194,7 @@ class LotAllocationInline(_OfTransactionInline):
     model = LotAllocation
     fields = ("of_lot", "points")
 
-    @admin.display(description="Lot")
+    @admin.display(description=_("Lot"))
     def of_lot(self, allocation: LotAllocation) -> str:
         return show_ledger_id(allocation.lot_id)
 
@@ -266,7 +204,7 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     list_display = ("__str__", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
     list_select_related = ("member", "wallet")
     fields = (
-        *("member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
+        *("explanation", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
         "shown_hash",
     )
     inlines = [EntryInline, AccrualInline, AccrualReturnInline, LotInline, LotAllocationInline]
@@ -274,53 +212,29 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
         return with_source(with_entries(super().get_queryset(request)))
 
-    @admin.display(description="Reverses")
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Explain it once: a page asks for a field's content several times."""
+        transaction: Any = super().get_object(request, object_id, from_field)
+        if transaction is not None:
+            found = find_transaction(transaction.pk >> SEQ_BITS, seq_of(transaction.pk))
+            program = transaction.wallet.program
+            transaction.sentences = explain(tell(found, program=program, wallet=transaction.wallet))
+        return transaction
+
+    @admin.display(description=_("Explanation"))
+    def explanation(self, transaction: Any) -> SafeString | str:
+        return format_html_join("", "<p>{}</p>", ((sentence,) for sentence in transaction.sentences))
+
+    @admin.display(description=_("Reverses"))
     def reverses(self, transaction: LedgerTransaction) -> SafeString | str:
         reversed_id = transaction.reverses_id
         return link(LedgerTransaction(pk=reversed_id), show_ledger_id(reversed_id)) if reversed_id else "-"
 
-    @admin.display(description="Chain hash")
+    @admin.display(description=_("Chain hash"))
     def shown_hash(self, transaction: LedgerTransaction) -> SafeString:
         """Show it in eights, between which a narrow screen may break it."""
         digest = bytes(transaction.hash).hex()
         return format_html_join(mark_safe("<wbr>"), "{}", ((digest[n : n + 8],) for n in range(0, len(digest), 8)))
 
 
-class WalletVersionInline(VersionInline):
-    model = WalletVersion
-
-
-@admin.register(Wallet)
-class WalletAdmin(ReadOnlyAdmin):
-    list_display = ("code", "name", "program")
-    list_select_related = ("program",)
-    list_filter = ("program",)
-    fields = ("program", "code", "name")
-    inlines = [WalletVersionInline]
-
-
-class EarnRuleVersionInline(VersionInline):
-    model = EarnRuleVersion
-
-
-@admin.register(EarnRule)
-class EarnRuleAdmin(ReadOnlyAdmin):
-    list_display = ("code", "program")
-    list_select_related = ("program",)
-    list_filter = ("program",)
-    fields = ("program", "code")
-    inlines = [EarnRuleVersionInline]
-
-
-class WalletInline(VersionedInline):
-    model = Wallet
-    fields = ("shown_code", "name", "published_version")
-
-
-class EarnRuleInline(VersionedInline):
-    model = EarnRule
-    fields = ("shown_code", "published_version")
-
-
-MemberAdmin.inlines = [AccountInline, OpenLotInline, StatementInline, *MemberAdmin.inlines]
-ProgramAdmin.inlines = [*ProgramAdmin.inlines, WalletInline, EarnRuleInline]
+__all__ = ["rules"]

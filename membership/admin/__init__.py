@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from core.admin import ProgramAdmin, ReadOnlyAdmin, ReadOnlyInline, VersionedInline, VersionInline, link
+from core.admin import ReadOnlyAdmin, ReadOnlyInline, link
 from core.models import Program
 from core.money import format_minor
+from membership.admin import ladders
+from membership.definitions import Metric
+from membership.explain import explain_held, show_requirement
 from membership.models import (
     Activity,
-    Evaluation,
-    EvaluationChunk,
-    Ladder,
-    LadderVersion,
     Member,
     Order,
     OrderKey,
     OrderLine,
     Refund,
     RefundLine,
-    Tier,
     TierPeriod,
 )
-from membership.selectors import Step, get_path
+from membership.stories import find_story
 
 # A search shows what belongs to this many members at most.
 MEMBERS_PER_SEARCH = 50
@@ -49,7 +47,7 @@ class OfMemberAdmin(ReadOnlyAdmin):
     """A table of what belongs to members, searched by them."""
 
     search_fields = ("member__external_id",)
-    search_help_text = "Member id, or its beginning"
+    search_help_text = _("Member id, or its beginning")
     ordering = ("-id",)
 
     def search_condition(self, term: str) -> Q:
@@ -57,78 +55,52 @@ class OfMemberAdmin(ReadOnlyAdmin):
         return Q(member_id__in=list(found[:MEMBERS_PER_SEARCH]))
 
 
-def show_evidence(evidence: dict[str, int], currency: str) -> SafeString | str:
-    """Return each metric that decided with its window and value: `net spend, rolling 365: GBP 310.50`."""
-    rows = []
+def evidence_words(evidence: dict[str, int], currency: str) -> list[str]:
+    """Return each metric that decided with its value and window: `GBP 310.50 net spend in the last 365 days`."""
+    words = []
     for key, value in evidence.items():
-        metric, _, window = key.partition(":")
-        shown = format_minor(value, currency) if metric == "net_spend" else f"{value:,}"
-        rows.append((metric.replace("_", " "), window.replace("_", " "), shown))
-    return format_html_join("", '<div class="whitespace-nowrap">{}, {}: {}</div>', rows) or "-"
-
-
-def describe_tiers(member: Member, *, at: datetime) -> list[str]:
-    """Return in words where a member stands on each ladder: `main: gold`, `to platinum: GBP 12.00 by 2027-03-31`."""
-    lines = []
-    for ladder in Ladder.objects.filter(program_id=member.program_id):
-        path = get_path(member_id=member.pk, ladder=ladder, at=at)
-        if path is not None:
-            until = f", guaranteed until {path.guaranteed_until:%Y-%m-%d %H:%M} UTC" if path.guaranteed_until else ""
-            lines.append(f"{ladder.code}: {path.tier}{until}")
-            steps = {"to stay": path.stay} | {f"to {step.tier}": step for step in path.above[:1]}
-            currency = member.program.currency
-            lines += [f"{goal}: {_missing(step, currency)}" for goal, step in steps.items() if not step.holds]
-    return lines
-
-
-def _missing(step: Step, currency: str) -> str:
-    branches = (" and ".join(need.describe(currency) for need in branch if need.missing) for branch in step.branches)
-    return " or ".join(branches)
+        metric, _colon, window = key.partition(":")
+        words.append(show_requirement(cast(Metric, metric), value, window, currency))
+    return words
 
 
 class _TierPeriodColumns:
-    @admin.display(description="Evidence")
+    @admin.display(description=_("Evidence"))
     def shown_evidence(self, period: TierPeriod) -> SafeString | str:
-        return show_evidence(period.evidence, period.member.program.currency)
+        words = evidence_words(period.evidence, period.member.program.currency)
+        return format_html_join("", '<div class="whitespace-nowrap">{}</div>', ((word,) for word in words)) or "-"
 
-    @admin.display(description="Version")
+    @admin.display(description=_("Version"))
     def version_number(self, period: TierPeriod) -> str:
         return f"v{period.version.number}"
 
 
 class _OrderColumns:
-    @admin.display(description="Order")
+    @admin.display(description=_("Order"))
     def number(self, order: Order) -> SafeString:
         return link(order, order.external_id)
 
-    @admin.display(description="Amount")
+    @admin.display(description=_("Amount"))
     def amount(self, order: Order) -> str:
         return format_minor(order.amount_minor, order.currency)
 
-    @admin.display(description="In program currency")
+    @admin.display(description=_("In program currency"))
     def program_amount(self, order: Order) -> str:
         return format_minor(order.program_amount_minor, order.program.currency)
 
 
 class _RefundColumns:
-    @admin.display(description="Refund")
+    @admin.display(description=_("Refund"))
     def number(self, refund: Refund) -> SafeString:
         return link(refund, refund.external_id)
 
-    @admin.display(description="Amount")
+    @admin.display(description=_("Amount"))
     def amount(self, refund: Refund) -> str:
         return format_minor(refund.amount_minor, refund.currency)
 
-    @admin.display(description="In program currency")
+    @admin.display(description=_("In program currency"))
     def program_amount(self, refund: Refund) -> str:
         return format_minor(refund.program_amount_minor, refund.program.currency)
-
-
-class OrderInline(_OrderColumns, ReadOnlyInline):
-    model = Order
-    fields = ("number", "paid_at", "amount", "program_amount", "market", "channel", "returned_at")
-    related = ("program",)
-    ordering = ("-paid_at", "-external_id")
 
 
 class OrderRefundInline(_RefundColumns, ReadOnlyInline):
@@ -139,47 +111,27 @@ class OrderRefundInline(_RefundColumns, ReadOnlyInline):
     tab = False
 
 
-class RefundInline(OrderRefundInline):
-    fields = ("number", "refunded_at", "amount", "program_amount", "order")
-    tab = True
-
-
-class TierPeriodInline(_TierPeriodColumns, ReadOnlyInline):
-    model = TierPeriod
-    fields = (
-        *("ladder", "tier", "cause", "valid_from", "guaranteed_until", "shown_evidence", "version_number"),
-        *("recorded_at", "superseded_at"),
-    )
-    related = ("ladder", "tier", "version", "member__program")
-    ordering = ("ladder", "-valid_from", "-id")
-
-
 @admin.register(Member)
 class MemberAdmin(ReadOnlyAdmin):
-    """A member with everything that belongs to them. Upper apps add their inlines."""
+    """The list of members. The page of one is built above: it spans apps."""
 
     list_display = ("external_id", "program", "kind", "status", "country", "joined_at")
     list_select_related = ("program",)
     list_filter = ("program",)
     search_fields = ("external_id",)
-    search_help_text = "Member id, or its beginning"
+    search_help_text = _("Member id, or its beginning")
     ordering = ("-id",)
     fields = (
-        *("external_id", "program", "shown_tiers", "kind", "status", "joined_at", "recorded_at"),
+        *("external_id", "program", "kind", "status", "joined_at", "recorded_at"),
         *("country", "locale", "birthday", "consents"),
     )
-    inlines = [TierPeriodInline, OrderInline, RefundInline]
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """Read where the member stands once: a page asks for a field's content several times."""
-        member: Any = super().get_object(request, object_id, from_field)
-        if member is not None:
-            member.tier_lines = describe_tiers(member, at=timezone.now())
-        return member
-
-    @admin.display(description="Tiers")
-    def shown_tiers(self, member: Any) -> SafeString | str:
-        return format_html_join("", "<div>{}</div>", ((line,) for line in member.tier_lines)) or "-"
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Member], search_term: str
+    ) -> tuple[QuerySet[Member], bool]:
+        """Found ids come in their own order, which is the index's: the latest first would have to find them all."""
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        return (found.order_by("program_id", "external_id") if search_term.strip() else found), has_duplicates
 
     def search_condition(self, term: str) -> Q:
         return Q(program_id__in=_program_ids(), external_id__startswith=term)
@@ -195,19 +147,19 @@ class OrderLineInline(ReadOnlyInline):
     related = ("order__program",)
     ordering = ("position",)
 
-    @admin.display(description="Amount")
+    @admin.display(description=_("Amount"))
     def amount(self, line: OrderLine) -> str:
         return format_minor(line.amount_minor, line.order.currency)
 
-    @admin.display(description="In program currency")
+    @admin.display(description=_("In program currency"))
     def program_amount(self, line: OrderLine) -> str:
         return format_minor(line.program_amount_minor, line.order.program.currency)
 
-    @admin.display(description="Discount")
+    @admin.display(description=_("Discount"))
     def discount(self, line: OrderLine) -> str:
         return format_minor(line.discount_minor, line.order.currency)
 
-    @admin.display(description="Refunded")
+    @admin.display(description=_("Refunded"))
     def returned(self, line: OrderLine) -> str:
         return format_minor(line.returned_minor, line.order.program.currency)
 
@@ -221,7 +173,7 @@ class _FactAdmin(OfMemberAdmin):
 @admin.register(Order)
 class OrderAdmin(_OrderColumns, _FactAdmin):
     list_display = ("external_id", "member", "paid_at", "amount", "program_amount", "market", "returned_at")
-    search_help_text = "Order id or its beginning; else member id"
+    search_help_text = _("Order id or its beginning; else member id")
     fields = (
         *("external_id", "program", "member", "paid_at", "local_date", "amount", "program_amount"),
         *("market", "country", "channel", "device", "returned_at", "recorded_at"),
@@ -241,16 +193,21 @@ class RefundLineInline(ReadOnlyInline):
     related = ("refund__program", "order_line__order")
     ordering = ("id",)
 
-    @admin.display(description="Amount")
+    @admin.display(description=_("Amount"))
     def amount(self, line: RefundLine) -> str:
         return format_minor(line.amount_minor, line.refund.currency)
 
-    @admin.display(description="Order line")
+    @admin.display(description=_("Order line"))
     def of_line(self, line: RefundLine) -> str:
         matched = line.order_line
-        return f"{matched.external_id} of order {matched.order.external_id}" if matched else "-"
+        if matched is None:
+            return "-"
+        return gettext("%(line)s of order %(order)s") % {
+            "line": matched.external_id,
+            "order": matched.order.external_id,
+        }
 
-    @admin.display(description="Refunded of the line so far")
+    @admin.display(description=_("Refunded of the line so far"))
     def returned(self, line: RefundLine) -> str:
         known = line.returned_minor is not None
         return format_minor(line.returned_minor or 0, line.refund.program.currency) if known else "-"
@@ -260,7 +217,7 @@ class RefundLineInline(ReadOnlyInline):
 class RefundAdmin(_RefundColumns, _FactAdmin):
     list_display = ("external_id", "member", "refunded_at", "amount", "program_amount", "order")
     list_select_related = ("program", "member", "order")
-    search_help_text = "Refund id or its beginning; else member id"
+    search_help_text = _("Refund id or its beginning; else member id")
     fields = (
         *("external_id", "program", "member", "order", "refunded_at", "local_date", "amount", "program_amount"),
         "recorded_at",
@@ -285,52 +242,22 @@ class TierPeriodAdmin(_TierPeriodColumns, OfMemberAdmin):
     list_display = ("member", "ladder", "tier", "cause", "valid_from", "shown_evidence", "superseded_at")
     list_select_related = ("member__program", "ladder", "tier", "version")
     fields = (
-        *("member", "ladder", "tier", "cause", "valid_from", "guaranteed_until", "shown_evidence", "version_number"),
-        *("recorded_at", "superseded_at"),
+        *("member", "ladder", "tier", "cause", "explanation", "valid_from", "guaranteed_until", "shown_evidence"),
+        *("version_number", "recorded_at", "superseded_at"),
     )
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Explain it once, as of the instant it began: a page asks for a field's content several times."""
+        period: Any = super().get_object(request, object_id, from_field)
+        if period is not None:
+            told = {"program": period.member.program, "member_id": period.member_id, "ladder": period.ladder.code}
+            story = find_story(**told, at=period.valid_from) if period.superseded_at is None else None
+            period.sentences = explain_held(story) if story else []
+        return period
 
-class TierInline(ReadOnlyInline):
-    model = Tier
-    fields = ("code", "name")
-    tab = False
-
-
-class LadderVersionInline(VersionInline):
-    model = LadderVersion
-
-
-@admin.register(Ladder)
-class LadderAdmin(ReadOnlyAdmin):
-    list_display = ("code", "name", "program", "evaluated_at", "completed_at")
-    list_select_related = ("program",)
-    list_filter = ("program",)
-    fields = ("program", "code", "name", "evaluated_at", "completed_at")
-    inlines = [TierInline, LadderVersionInline]
+    @admin.display(description=_("Explanation"))
+    def explanation(self, period: Any) -> SafeString | str:
+        return format_html_join("", "<p>{}</p>", ((sentence,) for sentence in period.sentences)) or "-"
 
 
-class LadderInline(VersionedInline):
-    model = Ladder
-    fields = ("shown_code", "name", "published_version", "evaluated_at", "completed_at")
-
-
-class EvaluationChunkInline(ReadOnlyInline):
-    model = EvaluationChunk
-    fields = ("first_member_id", "last_member_id", "done_at", "upgraded", "downgraded")
-    tab = False
-
-
-@admin.register(Evaluation)
-class EvaluationAdmin(ReadOnlyAdmin):
-    list_display = ("at", "ladder", "program", "version", "started_at", "finished_at")
-    list_select_related = ("ladder__program", "version")
-    ordering = ("-at", "-id")
-    fields = ("ladder", "version", "at", "started_at", "finished_at")
-    inlines = [EvaluationChunkInline]
-
-    @admin.display(description="Program")
-    def program(self, evaluation: Evaluation) -> str:
-        return evaluation.ladder.program.code
-
-
-ProgramAdmin.inlines = [*ProgramAdmin.inlines, LadderInline]
+__all__ = ["MemberAdmin", "OfMemberAdmin", "evidence_words", "find_members", "ladders"]

@@ -1,0 +1,1 @@
+"""The bare DRF views that the API is measured against: no credentials, no limits, no rules."""

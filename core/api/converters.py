@@ -1,0 +1,20 @@
+"""Parts of addresses: the storefront's own ids."""
+
+from django.urls import register_converter
+
+
+class ExternalIdConverter:
+    """An external id: one segment of a path, with nothing in it that no id may have."""
+
+    regex = r"[^/\x00-\x1f\x7f]{1,200}"
+
+    def to_python(self, value: str) -> str:
+        """Return the id."""
+        return value
+
+    def to_url(self, value: str) -> str:
+        """Return the id; Django quotes it."""
+        return value
+
+
+register_converter(ExternalIdConverter, "ext")

@@ -1,0 +1,172 @@
+"""What is decided about points over HTTP: redeem, adjust, reverse."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api.openapi import IDEMPOTENCY_KEY, operation
+from core.api.types import Answer, Body, Integer, Points, Text
+from core.api.views import idempotent
+from core.models import Scope
+from points.api.balances import BalanceAnswer, show_balance
+from points.api.problems import unknown_transaction
+from points.api.statement import TransactionAnswer, show_transaction
+from points.api.wallets import WalletView
+from points.models import SEQ_BITS
+from points.selectors import list_standings
+from points.services import operations
+from points.services.posting import Posted
+from points.statement import seq_of
+from points.stories import find_transaction
+
+MAX_ADJUSTMENT = operations.MAX_ADJUSTMENT
+
+
+def _some(points: int) -> int:
+    if not points:
+        raise ValueError("give or take at least one point")
+    return points
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ValueError("say why")
+    return reason
+
+
+Reason = Annotated[Text, AfterValidator(_said), Field(description="Shown to the member too")]
+
+
+class RedemptionBody(Body):
+    """Points to use, those that expire first first."""
+
+    points: Points
+    reason: Text = Field("", description="What they are used for; shown to the member too")
+
+
+class AdjustmentBody(Body):
+    """Points to give (> 0) or to take (< 0), and why."""
+
+    points: Annotated[Integer, AfterValidator(_some), Field(ge=-MAX_ADJUSTMENT, le=MAX_ADJUSTMENT)]
+    reason: Reason
+
+
+class ReversalBody(Body):
+    """The number of the redemption or adjustment to undo, and why."""
+
+    seq: Annotated[Integer, Field(ge=1, lt=1 << SEQ_BITS)]
+    reason: Reason
+
+
+class DryRunQuery(Body):
+    """`dry_run=true`: do everything, answer, and take it back."""
+
+    dry_run: Literal["true", "false"] = "false"
+
+
+class PostingAnswer(Answer):
+    """The posting and the balances after it, as reads see them now.
+
+    `outcome`: `posted`; `repeated`, if the key had posted this before; `dry_run`, if nothing was kept (then without the
+    transaction, which there is not).
+    """
+
+    outcome: Literal["posted", "repeated", "dry_run"]
+    transaction: TransactionAnswer | None
+    balance: BalanceAnswer
+
+
+class _DecisionView(WalletView):
+    @property
+    def posting_key(self) -> str:
+        """The posting's own key: who sent the request and under which Idempotency-Key. It never lapses."""
+        return f"{self.caller.name}:{self.request.headers.get('Idempotency-Key', '')}"
+
+    @property
+    def decided_by(self) -> str:
+        return f"API key {self.caller.key.id}"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every decision needs to know."""
+        return {
+            "program": self.program,
+            "member_id": self.member.pk,
+            "wallet_id": self.own.wallet.pk,
+            "idempotency_key": self.posting_key,
+            "at": self.at,
+        }
+
+    def answer(self, posted: Posted, *, is_dry_run: bool = False) -> Response:
+        """Return the posting and what the member has now."""
+        found = find_transaction(posted.transaction_id >> SEQ_BITS, seq_of(posted.transaction_id))
+        standing = list_standings(member_id=self.member.pk, at=self.at, wallet_id=self.own.wallet.pk)[0]
+        outcome = "dry_run" if is_dry_run else "posted" if posted.is_new else "repeated"
+        body = {
+            "outcome": outcome,
+            "transaction": None if is_dry_run else show_transaction(found),
+            "balance": show_balance(standing),
+        }
+        return Response(body, 201 if outcome == "posted" else 200)
+
+
+class RedemptionsView(_DecisionView):
+    scopes = {"POST": Scope.POINTS_REDEEM}
+    is_open_to_members = True
+
+    @operation(
+        summary="Redeem points",
+        body=RedemptionBody,
+        query=DryRunQuery,
+        answers={201: PostingAnswer, 200: PostingAnswer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=True)
+    def post(self, _request: Request, **_address: Any) -> Response:
+        body = self.read(RedemptionBody)
+        is_dry_run = self.read_query(DryRunQuery).dry_run == "true"
+        with self.writing(dry_run=is_dry_run):
+            posted = operations.redeem(**self.told, points=body.points, reason=body.reason)
+            return self.answer(posted, is_dry_run=is_dry_run)
+
+
+class AdjustmentsView(_DecisionView):
+    scopes = {"POST": Scope.POINTS_ADJUST}
+
+    @operation(
+        summary="Give or take points by a decision",
+        body=AdjustmentBody,
+        answers={201: PostingAnswer, 200: PostingAnswer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=True)
+    def post(self, _request: Request, **_address: Any) -> Response:
+        body = self.read(AdjustmentBody)
+        with self.writing():
+            posted = operations.adjust(**self.told, points=body.points, reason=body.reason, decided_by=self.decided_by)
+            return self.answer(posted)
+
+
+class ReversalsView(_DecisionView):
+    scopes = {"POST": Scope.POINTS_ADJUST}
+
+    @operation(
+        summary="Reverse a redemption or an adjustment",
+        body=ReversalBody,
+        answers={201: PostingAnswer, 200: PostingAnswer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=True)
+    def post(self, _request: Request, **_address: Any) -> Response:
+        body = self.read(ReversalBody)
+        account_id = self.own.account_id
+        found = find_transaction(account_id, body.seq)
+        if found is None:
+            raise unknown_transaction()
+        with self.writing():
+            posted = operations.reverse(
+                **self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.decided_by
+            )
+            return self.answer(posted)

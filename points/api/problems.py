@@ -1,0 +1,61 @@
+"""How refusals of points become problems. What a shopper may read is said for a shopper."""
+
+from core.api.problems import FieldError, Problem, translates
+from points.services.operations import InvalidPoints
+from points.services.posting import (
+    ClawbackRefused,
+    IdempotencyKeyReused,
+    InsufficientPoints,
+    MemberSuspended,
+    NotReversible,
+    UnknownAccount,
+)
+
+
+def unknown_wallet() -> Problem:
+    """Return the problem of a wallet that the program does not have."""
+    return Problem(404, "unknown_wallet", "The program has no wallet of this code.")
+
+
+def unknown_transaction() -> Problem:
+    """Return the problem of a number under which the wallet has no transaction."""
+    return Problem(404, "unknown_transaction", "This wallet of the member has no transaction of this number.")
+
+
+@translates(InsufficientPoints)
+def _insufficient(error: InsufficientPoints) -> Problem:
+    detail = f"This takes {error.asked:,} points, and {error.available:,} can be used now."
+    told = FieldError(pointer="/points", code="insufficient_points", detail=f"At most {error.available}.")
+    return Problem(422, "insufficient_points", detail, errors=[told])
+
+
+@translates(InvalidPoints)
+def _invalid(error: InvalidPoints) -> Problem:
+    return Problem(422, "invalid_points", f"{error}.")
+
+
+@translates(IdempotencyKeyReused)
+def _reused(_error: IdempotencyKeyReused) -> Problem:
+    return Problem(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
+
+
+@translates(NotReversible)
+def _not_reversible(_error: NotReversible) -> Problem:
+    return Problem(409, "not_reversible", "Only a redemption or an adjustment can be reversed, and each of them once.")
+
+
+@translates(ClawbackRefused)
+def _clawback(_error: ClawbackRefused) -> Problem:
+    return Problem(
+        422, "clawback_refused", "Points that the order earned have been spent; the refund has to wait for new ones."
+    )
+
+
+@translates(MemberSuspended)
+def _suspended(_error: MemberSuspended) -> Problem:
+    return Problem(422, "member_suspended", "Points cannot be used while the membership is suspended.")
+
+
+@translates(UnknownAccount)
+def _unknown(_error: UnknownAccount) -> Problem:
+    return unknown_wallet()

@@ -1,0 +1,68 @@
+"""Why each line of an order earned what it earned, or nothing, in full sentences of the active language."""
+
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from core.money import format_minor
+from points.explain import count_points, explain_earned, name_rule
+from points.order_stories import LineEarned, LineStory, NotCovered, OrderStory
+from points.rules import Exclusion
+
+
+def explain_order(story: OrderStory) -> list[str]:
+    """Return what is true of the order as a whole."""
+    if not story.member:
+        return [_("The order names no member: guests earn nothing.")]
+    earned = sum(part.earned.points for line in story.lines for part in line.earned)
+    taken = sum(part.taken_back for line in story.lines for part in line.earned)
+    told = {"earned": count_points(earned), "taken": count_points(taken)}
+    if taken:
+        return [_("The order earned %(earned)s; refunds have taken back %(taken)s since.") % told]
+    return [_("The order earned %(earned)s.") % told] if earned else [_("The order earned nothing.")]
+
+
+def explain_line(line: LineStory, story: OrderStory) -> list[str]:
+    """Return why a line of an order earned what it earned, rule by rule, and why others gave it nothing."""
+    if not story.member:
+        return [_("Line %(line)s earned nothing: the order names no member.") % {"line": line.line}]
+    sentences = []
+    if line.is_added:
+        sentences.append(_("An edit of the order added this line; it earned by the rules and the tier of that time."))
+    for part in line.earned:
+        sentences += [explain_earned(part.earned, story.currency), *_since(part)]
+    if not line.earned:
+        told = {"line": line.line, "amount": format_minor(line.amount_minor, story.currency)}
+        sentences.append(_("Line %(line)s, %(amount)s, earned nothing: no rule covers it.") % told)
+    if not line.earned and not line.not_covered:
+        sentences.append(_("No rule for orders was in force then."))
+    return [*sentences, *(_why_not(rule, line, story) for rule in line.not_covered)]
+
+
+def _since(part: LineEarned) -> Iterator[str]:
+    for back in part.gave_back:
+        told = {"refund": back.refund, "taken": count_points(back.taken), "due": count_points(back.due)}
+        if back.taken == back.due:
+            yield _("Since then refund %(refund)s took back %(taken)s.") % told
+        else:
+            yield _("Since then refund %(refund)s asked for %(due)s and took back %(taken)s.") % told
+
+
+def _why_not(rule: NotCovered, line: LineStory, story: OrderStory) -> str:
+    definition = rule.rule.definition
+    told = {"rule": name_rule(rule.rule), "tier": rule.tier, "channel": story.channel, "sku": line.sku}
+    told["category"] = line.category
+    if rule.exclusion is Exclusion.TIER:
+        told["tiers"] = ", ".join(definition.tiers)
+        if rule.tier:
+            return _("Not by %(rule)s: it is for %(tiers)s, and the tier held then was %(tier)s.") % told
+        return _("Not by %(rule)s: it is for %(tiers)s, and no tier was held then.") % told
+    if rule.exclusion is Exclusion.CHANNEL:
+        told["channels"] = ", ".join(definition.channels)
+        return _("Not by %(rule)s: it is for the channels %(channels)s, and the order came by “%(channel)s”.") % told
+    if rule.exclusion is Exclusion.SKU:
+        return _("Not by %(rule)s: the article “%(sku)s” is not among those it is for.") % told
+    if rule.exclusion is Exclusion.CATEGORY:
+        told["categories"] = ", ".join(definition.categories)
+        return _("Not by %(rule)s: it is for the categories %(categories)s, and this is “%(category)s”.") % told
+    return _("Not by %(rule)s: it covers the line as it reads now, but was not in force when the order came in.") % told

@@ -1,0 +1,184 @@
+"""What explains an order's points line by line, those that it did not earn included."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from core.models import Program
+from membership.models import Order, OrderKey, OrderLine, RefundLine
+from points import rules
+from points.models import Accrual, AccrualReturn, EarnRuleVersion, SourceKind, Wallet
+from points.services.earning import Terms
+from points.statement import seq_of
+from points.stories import Earned, RuleUsed, tell_earned, tier_known
+
+
+@dataclass(frozen=True, slots=True)
+class GaveBack:
+    """What one refund took back of an accrual, and what it asked."""
+
+    refund: str
+    due: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineEarned:
+    """What a line earned in a wallet by one rule, and what has been taken back since. `seq`: of its transaction."""
+
+    wallet: str
+    wallet_name: str
+    seq: int
+    earned: Earned
+    gave_back: tuple[GaveBack, ...]
+
+    @property
+    def taken_back(self) -> int:
+        return sum(back.taken for back in self.gave_back)
+
+
+@dataclass(frozen=True, slots=True)
+class NotCovered:
+    """A rule that was in force and gave a line nothing, not even zero points: why, None if it is not known.
+
+    `tier`: the name of the tier held then.
+    """
+
+    rule: RuleUsed
+    exclusion: rules.Exclusion | None
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineStory:
+    """A line, what it earned, and the rules in force that are not about it. Amounts in the program's currency."""
+
+    line: str
+    sku: str
+    category: str
+    amount_minor: int
+    is_added: bool
+    earned: tuple[LineEarned, ...]
+    not_covered: tuple[NotCovered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderStory:
+    """An order; `member` is empty for a guest's."""
+
+    order: str
+    member: str
+    channel: str
+    paid_at: datetime
+    currency: str
+    lines: tuple[LineStory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The instant at which lines earned, and what was known of the member's tier then."""
+
+    at: datetime
+    known_at: datetime
+
+
+def find_order(*, program: Program, external_id: str) -> Order | None:
+    """Return the program's order of this id."""
+    key = OrderKey.objects.filter(program=program, external_id=external_id).first()
+    return Order.objects.select_related("member").get(pk=key.order_id) if key else None
+
+
+def tell_order(order: Order, *, program: Program) -> OrderStory:
+    """Return the story of an order, in a number of statements that does not grow with its lines."""
+    lines = list(order.lines.select_related("edit").order_by("position"))
+    moments = {line.pk: _moment(order, line) for line in lines}
+    earned = _earned(lines, moments, program) if order.member_id else {}
+    not_covered = _Exclusions(order, program)
+    return OrderStory(
+        order=order.external_id,
+        member=order.member.external_id if order.member else "",
+        channel=order.channel,
+        paid_at=order.paid_at,
+        currency=program.currency,
+        lines=tuple(
+            LineStory(
+                line=line.external_id,
+                sku=line.sku,
+                category=line.category,
+                amount_minor=line.program_amount_minor,
+                is_added=line.edit_id is not None,
+                earned=earned.get(line.pk, ()),
+                not_covered=not_covered.of(line, moments[line.pk], earned.get(line.pk, ())) if order.member_id else (),
+            )
+            for line in lines
+        ),
+    )
+
+
+def _moment(order: Order, line: OrderLine) -> _Moment:
+    edit = line.edit
+    return _Moment(edit.edited_at, edit.recorded_at) if edit else _Moment(order.paid_at, order.recorded_at)
+
+
+def _earned(
+    lines: Sequence[OrderLine], moments: dict[int, _Moment], program: Program
+) -> dict[int, tuple[LineEarned, ...]]:
+    accruals = list(
+        Accrual.objects.filter(
+            source_kind=SourceKind.ORDER_LINE,
+            source_id__in=[line.pk for line in lines],
+            wallet__in=Wallet.objects.filter(program=program),
+        )
+        .select_related("rule_version__owner", "wallet")
+        .order_by("source_id", "wallet_id", "pk")
+    )
+    instants = [(moments[accrual.source_id].at, moments[accrual.source_id].known_at) for accrual in accruals]
+    gave_back = _gave_back(accruals)
+    found: dict[int, list[LineEarned]] = defaultdict(list)
+    for accrual, told in zip(accruals, tell_earned(accruals, instants, program), strict=True):
+        wallet = accrual.wallet
+        seq = seq_of(accrual.transaction_id)
+        found[accrual.source_id].append(LineEarned(wallet.code, wallet.name, seq, told, gave_back[accrual.pk]))
+    return {line_id: tuple(parts) for line_id, parts in found.items()}
+
+
+def _gave_back(accruals: Sequence[Accrual]) -> dict[int, tuple[GaveBack, ...]]:
+    returns = list(AccrualReturn.objects.filter(accrual__in=accruals, points_due__gt=0).order_by("pk"))
+    lines = RefundLine.objects.filter(pk__in={back.source_id for back in returns})
+    refunds = dict(lines.order_by().values_list("pk", "refund__external_id"))
+    found: dict[int, list[GaveBack]] = defaultdict(list)
+    for back in returns:
+        found[back.accrual_id].append(GaveBack(refunds[back.source_id], back.points_due, back.points_taken))
+    return {accrual.pk: tuple(found[accrual.pk]) for accrual in accruals}
+
+
+class _Exclusions:
+    """Why rules that were in force gave a line nothing: asked of the evaluator's own conditions."""
+
+    def __init__(self, order: Order, program: Program) -> None:
+        self.order, self.program, self.terms = order, program, Terms(program)
+        self.tiers: dict[_Moment, tuple[str, str]] = {}
+        self.versions: dict[int, Any] = {
+            version.pk: version
+            for version in EarnRuleVersion.objects.filter(owner__program=program).select_related("owner")
+        }
+
+    def of(self, line: OrderLine, moment: _Moment, earned: Sequence[LineEarned]) -> tuple[NotCovered, ...]:
+        """Return the rules without an accrual for the line."""
+        if moment not in self.tiers:
+            member_id = self.order.member_id or 0
+            self.tiers[moment] = tier_known(self.program, member_id, moment.at, moment.known_at)
+        tier, name = self.tiers[moment]
+        context = rules.Context(tier=tier, channel=self.order.channel)
+        seen = rules.Line(line.pk, line.program_amount_minor, line.sku, line.category)
+        used = {(part.earned.rule.code, part.earned.rule.version) for part in earned}
+        found = []
+        for rule in self.terms.rules_at(moment.at, "order_line"):
+            version = self.versions[rule.version_id]
+            told = RuleUsed(version.owner.code, version.number, rule.definition)
+            if (told.code, told.version) not in used:
+                why = rules.excluded_buyer(rule.definition, context) or rules.excluded_line(rule.definition, seen)
+                found.append(NotCovered(told, why, name))
+        return tuple(found)

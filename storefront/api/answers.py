@@ -1,0 +1,283 @@
+"""Facts as the API shows them, and what followed from them."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from core.api.pages import PageOf
+from core.api.problems import ProblemBody
+from core.api.types import Answer
+from membership.models import Activity, Order, OrderEdit, Refund
+
+OrderStatus = Literal["paid", "returned"]
+
+
+class OrderLineAnswer(Answer):
+    """A line and what has come back of it; `edit`: the edit that added it."""
+
+    external_id: str
+    edit: str | None
+    sku: str
+    category: str
+    units: int
+    amount_minor: int
+    program_amount_minor: int
+    discount_minor: int
+    returned_units: int
+    returned_program_minor: int
+
+
+class OrderEditAnswer(Answer):
+    """An edit and what its lines cost. What it removed is the refund `<order>:<edit>`."""
+
+    external_id: str
+    edited_at: datetime
+    amount_minor: int
+    program_amount_minor: int
+    recorded_at: datetime
+
+
+class RefundSummary(Answer):
+    """A refund."""
+
+    external_id: str
+    member: str | None
+    order: str | None
+    refunded_at: datetime
+    currency: str
+    amount_minor: int
+    program_amount_minor: int
+    recorded_at: datetime
+
+
+class RefundPage(PageOf):
+    """Refunds, the last recorded first."""
+
+    results: list[RefundSummary]
+
+
+class RefundLineAnswer(Answer):
+    """What came back of an order line: units, or money alone."""
+
+    external_id: str
+    order: str | None
+    order_line: str | None
+    sku: str
+    units: int | None
+    amount_minor: int
+    program_amount_minor: int
+
+
+class RefundAnswer(RefundSummary):
+    """A refund with its lines."""
+
+    lines: list[RefundLineAnswer]
+
+
+class OrderSummary(Answer):
+    """An order. `returned`: all of it has come back."""
+
+    external_id: str
+    member: str | None
+    status: OrderStatus
+    paid_at: datetime
+    currency: str
+    amount_minor: int
+    program_amount_minor: int
+    market: str
+    country: str
+    channel: str
+    device: str
+    returned_at: datetime | None
+    recorded_at: datetime
+
+
+class OrderPage(PageOf):
+    """Orders, the last recorded first."""
+
+    results: list[OrderSummary]
+
+
+class OrderAnswer(OrderSummary):
+    """An order with all its lines, its edits and its refunds."""
+
+    lines: list[OrderLineAnswer]
+    edits: list[OrderEditAnswer]
+    refunds: list[RefundAnswer]
+
+
+class ActivityAnswer(Answer):
+    """Something a member did."""
+
+    external_id: str
+    member: str
+    kind: str
+    source: str
+    occurred_at: datetime
+    quality: int | None
+    recorded_at: datetime
+
+
+class ActivityPage(PageOf):
+    """Activities, the last recorded first."""
+
+    results: list[ActivityAnswer]
+
+
+class PointsEffect(Answer):
+    """Points that a fact earned in a wallet, or took back (negative)."""
+
+    wallet: str
+    points: int
+
+
+class TierEffect(Answer):
+    """The tier held when it happened, and the one held from then on; null before the first one."""
+
+    ladder: str
+    before: str | None
+    after: str | None
+
+
+class Effect(Answer):
+    """What followed from a fact for its member; nothing for a guest."""
+
+    points: list[PointsEffect]
+    tiers: list[TierEffect]
+
+
+Outcome = Literal["recorded", "repeated"]
+
+
+class OrderRecorded(Answer):
+    """The order as it is stored now, and what followed from what was told."""
+
+    outcome: Outcome
+    order: OrderAnswer
+    effect: Effect
+
+
+class RefundRecorded(Answer):
+    """The refund as it is stored, and what followed from it."""
+
+    outcome: Outcome
+    refund: RefundAnswer
+    effect: Effect
+
+
+class ActivityRecorded(Answer):
+    """The activity as it is stored, and what followed from it."""
+
+    outcome: Outcome
+    activity: ActivityAnswer
+    effect: Effect
+
+
+class FactResult(Answer):
+    """What became of one item of a batch; `problem` says why it was refused."""
+
+    external_id: str | None
+    status: Literal["recorded", "repeated", "refused"]
+    problem: ProblemBody | None
+
+
+class FactBatchAnswer(Answer):
+    """One result for each item, in the order in which they were sent."""
+
+    results: list[FactResult]
+
+
+def show_order(order: Order) -> dict[str, Any]:
+    """Return an order as a list shows it. It has its member selected."""
+    return {
+        "external_id": order.external_id,
+        "member": order.member.external_id if order.member else None,
+        "status": "returned" if order.returned_at else "paid",
+        "paid_at": order.paid_at,
+        "currency": order.currency,
+        "amount_minor": order.amount_minor,
+        "program_amount_minor": order.program_amount_minor,
+        "market": order.market,
+        "country": order.country,
+        "channel": order.channel,
+        "device": order.device,
+        "returned_at": order.returned_at,
+        "recorded_at": order.recorded_at,
+    }
+
+
+def show_refund(refund: Refund) -> dict[str, Any]:
+    """Return a refund as a list shows it. It has its member and order selected."""
+    return {
+        "external_id": refund.external_id,
+        "member": refund.member.external_id if refund.member else None,
+        "order": refund.order.external_id if refund.order else None,
+        "refunded_at": refund.refunded_at,
+        "currency": refund.currency,
+        "amount_minor": refund.amount_minor,
+        "program_amount_minor": refund.program_amount_minor,
+        "recorded_at": refund.recorded_at,
+    }
+
+
+def show_activity(activity: Activity) -> dict[str, Any]:
+    """Return an activity. It has its member selected."""
+    return {
+        "external_id": activity.external_id,
+        "member": activity.member.external_id,
+        "kind": activity.kind,
+        "source": activity.source,
+        "occurred_at": activity.occurred_at,
+        "quality": activity.quality,
+        "recorded_at": activity.recorded_at,
+    }
+
+
+def show_refund_whole(refund: Refund) -> dict[str, Any]:
+    """Return a refund with its lines, which it has prefetched with their order lines and orders."""
+    return show_refund(refund) | {
+        "lines": [
+            {
+                "external_id": line.external_id,
+                "order": line.order_line.order.external_id if line.order_line else None,
+                "order_line": line.order_line.external_id if line.order_line else None,
+                "sku": line.sku,
+                "units": line.units,
+                "amount_minor": line.amount_minor,
+                "program_amount_minor": line.program_amount_minor,
+            }
+            for line in refund.lines.all()
+        ]
+    }
+
+
+def show_order_whole(order: Order, edits: list[OrderEdit], refunds: list[Refund]) -> dict[str, Any]:
+    """Return an order with its lines, which it has prefetched, its edits, and the refunds that touch it."""
+    names = {edit.pk: edit.external_id for edit in edits}
+    return show_order(order) | {
+        "lines": [
+            {
+                "external_id": line.external_id,
+                "edit": names[line.edit_id] if line.edit_id else None,
+                "sku": line.sku,
+                "category": line.category,
+                "units": line.units,
+                "amount_minor": line.amount_minor,
+                "program_amount_minor": line.program_amount_minor,
+                "discount_minor": line.discount_minor,
+                "returned_units": line.returned_units,
+                "returned_program_minor": line.returned_minor,
+            }
+            for line in order.lines.all()
+        ],
+        "edits": [
+            {
+                "external_id": edit.external_id,
+                "edited_at": edit.edited_at,
+                "amount_minor": edit.amount_minor,
+                "program_amount_minor": edit.program_amount_minor,
+                "recorded_at": edit.recorded_at,
+            }
+            for edit in edits
+        ],
+        "refunds": [show_refund_whole(refund) for refund in refunds],
+    }

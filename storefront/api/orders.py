@@ -1,0 +1,227 @@
+"""Paid orders, their edits and cancellations."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import django_filters
+from django.db.models import Q, QuerySet, Subquery
+from pydantic import Field, WrapValidator
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api.filters import InstantFilter
+from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.problems import Problem
+from core.api.types import Body, DryRun
+from core.api.views import idempotent
+from core.models import Program
+from membership.fact_checks import cancel_refund_id, check_order, edit_refund_id, frame_of
+from membership.fact_inputs import BadFact, OrderInput
+from membership.models import Order, OrderEdit, OrderKey, Refund, RefundLine
+from storefront.api.answers import (
+    FactBatchAnswer,
+    OrderAnswer,
+    OrderPage,
+    OrderRecorded,
+    show_order,
+    show_order_whole,
+)
+from storefront.api.batches import MAX_ITEMS, Batch, Key, keep_mistakes, tell
+from storefront.api.bodies import CancelBody, OrderBody, OrderEditBody
+from storefront.api.facts import FactView
+from storefront.effects import Traces, find_effect
+from storefront.services import intake
+
+
+class OrderBatchBody(Body):
+    """Orders to record; each is taken or refused by itself."""
+
+    orders: Annotated[
+        list[Annotated[OrderBody, WrapValidator(keep_mistakes)]], Field(min_length=1, max_length=MAX_ITEMS)
+    ]
+
+
+class OrderFilter(django_filters.FilterSet):  # type: ignore[misc]
+    member = django_filters.CharFilter(field_name="member__external_id")
+    paid_from = InstantFilter(field_name="paid_at", lookup_expr="gte")
+    paid_before = InstantFilter(field_name="paid_at", lookup_expr="lt")
+    market = django_filters.CharFilter()
+    channel = django_filters.CharFilter()
+    status = django_filters.ChoiceFilter(choices=[("paid", "paid"), ("returned", "returned")], method="of_status")
+
+    def of_status(self, orders: QuerySet[Order], _name: str, status: str) -> QuerySet[Order]:
+        """Return the orders of which all has come back, or those of which something has not."""
+        return orders.filter(returned_at__isnull=status == "paid")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """An order with its lines, its edits, and the refunds that touch it with theirs."""
+
+    order: Order
+    edits: list[OrderEdit]
+    refunds: list[Refund]
+
+    def show(self) -> dict[str, Any]:
+        """Return the order whole."""
+        return show_order_whole(self.order, self.edits, self.refunds)
+
+    def paid_effect(self, program: Program) -> dict[str, Any]:
+        """Return what followed from its payment."""
+        return self._effect(program, self.order.paid_at, earned=self._lines_of(None))
+
+    def edit_effect(self, program: Program, external_id: str) -> dict[str, Any]:
+        """Return what followed from one of its edits, with the refund of what that took out."""
+        edit = next(one for one in self.edits if one.external_id == external_id)
+        removed = self._refund_lines(edit_refund_id(self.order.external_id, external_id))
+        return self._effect(program, edit.edited_at, earned=self._lines_of(edit.pk), back=removed)
+
+    def refund_effect(self, program: Program, external_id: str) -> dict[str, Any]:
+        """Return what followed from one of its refunds."""
+        at = next(one.refunded_at for one in self.refunds if one.external_id == external_id)
+        return self._effect(program, at, back=self._refund_lines(external_id))
+
+    def _lines_of(self, edit_id: int | None) -> list[int]:
+        return [line.pk for line in self.order.lines.all() if line.edit_id == edit_id]
+
+    def _refund_lines(self, external_id: str) -> list[RefundLine]:
+        return [line for one in self.refunds if one.external_id == external_id for line in one.lines.all()]
+
+    def _effect(
+        self, program: Program, at: datetime, *, earned: Sequence[int] = (), back: Sequence[RefundLine] = ()
+    ) -> dict[str, Any]:
+        return find_effect(program, Traces(member_id=self.order.member_id, at=at, sources=earned, refund_lines=back))
+
+
+def read_order(program: Program, external_id: str, *, is_new: bool = False) -> StoredOrder:
+    """Return an order; a new one has been neither edited nor refunded.
+
+    Raises: Problem 404.
+    """
+    key = OrderKey.objects.filter(program=program, external_id=external_id).values("order_id")
+    orders = Order.objects.filter(pk=Subquery(key)).select_related("member").prefetch_related("lines")
+    order = orders.first() if is_new else orders.prefetch_related("edits").first()
+    if order is None:
+        raise Problem(404, "unknown_order", "The program has no order with this id.")
+    if is_new:
+        return StoredOrder(order, [], [])
+    touching = RefundLine.objects.filter(order_line__in=[line.pk for line in order.lines.all()])
+    refunds = Refund.objects.filter(Q(order=order) | Q(pk__in=set(touching.values_list("refund_id", flat=True))))
+    refunds = refunds.select_related("member", "order").prefetch_related("lines__order_line__order")
+    return StoredOrder(order, list(order.edits.all()), list(refunds.order_by("refunded_at", "external_id")))
+
+
+class OrdersView(FactView):
+    filterset_class = OrderFilter
+    queryset = Order.objects.all()
+
+    @operation(summary="List orders, the last recorded first", answers={200: OrderPage}, is_list=True)
+    def get(self, _request: Request) -> Response:
+        orders = Order.objects.filter(program=self.program).select_related("member").order_by("-id")
+        return self.pages(orders, show_order)
+
+    @operation(
+        summary="Record a paid order",
+        description="The external id is its key for ever: sent again, the order is repeated and nothing changes. An "
+        "order that is not paid is none yet.",
+        body=OrderBody,
+        query=DryRun,
+        answers={201: OrderRecorded, 200: OrderRecorded},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request) -> Response:
+        query, told = self.read_query(DryRun), self.read(OrderBody).told()
+        with self.trying(dry_run=query.dry_run):
+            recorded = intake.record(program=self.program, orders=[told], last=self.last, at=self.at)
+            is_new = bool(recorded.order_ids)
+            stored = read_order(self.program, told.external_id, is_new=is_new)
+            content = {"order": stored.show(), "effect": stored.paid_effect(self.program)}
+        return self.answer(content, is_new=is_new, dry_run=query.dry_run)
+
+
+class OrderBatchView(FactView):
+    @operation(
+        summary="Record up to 1,000 paid orders",
+        description="Each is recorded, repeated or refused by itself; pointers are within the item.",
+        body=OrderBatchBody,
+        query=DryRun,
+        answers={200: FactBatchAnswer},
+    )
+    def post(self, _request: Request) -> Response:
+        query, body = self.read_query(DryRun), self.read(OrderBatchBody)
+        batch = Batch(frame_of(self.program, last=self.last), check_order, self._record)
+        with self.trying(dry_run=query.dry_run):
+            return Response({"results": batch.take(tell(body.orders))})
+
+    def _record(self, orders: list[OrderInput]) -> set[Key]:
+        recorded = intake.record(program=self.program, orders=orders, last=self.last, at=self.at)
+        return set(Order.objects.filter(pk__in=recorded.order_ids).values_list("external_id"))
+
+
+class OrderView(FactView):
+    @operation(summary="Read an order with its lines, edits and refunds", answers={200: OrderAnswer})
+    def get(self, _request: Request, order: str) -> Response:
+        return Response(read_order(self.program, order).show())
+
+
+class CancelOrderView(FactView):
+    @operation(
+        summary="Cancel a paid order: refund all that is left of it",
+        body=CancelBody,
+        query=DryRun,
+        answers={201: OrderRecorded, 200: OrderRecorded},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request, order: str) -> Response:
+        query, body = self.read_query(DryRun), self.read(CancelBody)
+        name = body.external_id or cancel_refund_id(order)
+        with self.trying(dry_run=query.dry_run):
+            with _of_address({"refunded_at": "cancelled_at"}):
+                recorded = intake.cancel_order(
+                    program=self.program,
+                    order=order,
+                    external_id=name,
+                    cancelled_at=body.cancelled_at,
+                    last=self.last,
+                    at=self.at,
+                )
+            stored = read_order(self.program, order)
+            content = {"order": stored.show(), "effect": stored.refund_effect(self.program, name)}
+        return self.answer(content, is_new=bool(recorded.refund_ids), dry_run=query.dry_run)
+
+
+class OrderEditsView(FactView):
+    @operation(
+        summary="Edit a paid order: add lines, take units out",
+        description="Added lines count and earn from the edit on; what is taken out is the refund `<order>:<edit>`.",
+        body=OrderEditBody,
+        query=DryRun,
+        answers={201: OrderRecorded, 200: OrderRecorded},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request, order: str) -> Response:
+        query, told = self.read_query(DryRun), self.read(OrderEditBody).told(order)
+        with self.trying(dry_run=query.dry_run):
+            with _of_address({}):
+                recorded = intake.edit_order(program=self.program, edit=told, last=self.last, at=self.at)
+            stored = read_order(self.program, order)
+            content = {"order": stored.show(), "effect": stored.edit_effect(self.program, told.external_id)}
+        return self.answer(content, is_new=bool(recorded.edit_ids), dry_run=query.dry_run)
+
+
+@contextmanager
+def _of_address(names: dict[str, str]) -> Iterator[None]:
+    """Refuse an order that the address names as an address, and other fields by the names that the body has."""
+    try:
+        yield
+    except BadFact as error:
+        if error.code == "unknown_order":
+            raise Problem(404, error.code, "The program has no order with this id.") from None
+        error.field = names.get(error.field, error.field)
+        raise

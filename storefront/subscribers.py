@@ -1,0 +1,61 @@
+"""News from below, told to the world."""
+
+from datetime import datetime
+from typing import Any
+
+from core.event_types import EventType
+from core.events import subscribe
+from storefront.services import announcements, posting_news, tier_news
+
+
+@subscribe("membership.members_enrolled", name="storefront.announce")
+def announce_enrolled(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell of new members."""
+    announcements.announce_members(
+        program_id=program_id, kind=EventType.MEMBER_ENROLLED, member_ids=payload["members"], at=at
+    )
+
+
+@subscribe("membership.member_updated", name="storefront.announce")
+def announce_updated(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell whose profile has changed."""
+    announcements.announce_members(
+        program_id=program_id, kind=EventType.MEMBER_UPDATED, member_ids=payload["members"], at=at
+    )
+
+
+@subscribe("membership.facts_recorded", name="storefront.announce")
+def announce_facts(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell of orders, edits, refunds and activities."""
+    announcements.announce_facts(
+        program_id=program_id,
+        order_ids=payload["orders"],
+        edit_ids=payload["edits"],
+        refund_ids=payload["refunds"],
+        activity_ids=payload["activities"],
+        at=at,
+    )
+
+
+@subscribe("membership.tiers_moved", name="storefront.announce")
+def announce_tiers(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell who holds another tier than before."""
+    tier_news.announce_tiers(
+        program_id=program_id,
+        ladder_id=payload["ladder_id"],
+        members=payload["members"],
+        moved_at=datetime.fromisoformat(payload["at"]),
+        at=at,
+    )
+
+
+@subscribe("points.posted", name="storefront.announce")
+def announce_postings(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell what happened to accounts."""
+    posting_news.announce_postings(program_id=program_id, transaction_ids=payload["transactions"], at=at)
+
+
+@subscribe("points.expiring", name="storefront.announce")
+def announce_expiring(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell whose points expire soon."""
+    announcements.announce_expiring(program_id=program_id, reminder_ids=payload["reminders"], at=at)

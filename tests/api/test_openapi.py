@@ -1,0 +1,106 @@
+"""The OpenAPI document says all that the API does; its page loads nothing from elsewhere."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import drf_spectacular_sidecar
+import pytest
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+from django.test import Client
+
+from tests.api.client import Api
+
+SIDECAR = Path(drf_spectacular_sidecar.__file__).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
+# What a browser follows by itself; a link that a person may click is none.
+LOADED = re.compile(r"""(?:\bsrc=|\bhref=|url\(|@import|fetch\(|import\()\s*["'`]?(?:https?:)?//[^\s"'`)]+""")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    reply = Client().get("/api/openapi.json")
+    assert reply.status_code == 200
+    found: dict[str, Any] = json.loads(reply.content)
+    return found
+
+
+def _operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{verb} {path}": told for path, verbs in document["paths"].items() for verb, told in verbs.items()}
+
+
+def test_the_document_is_valid_and_nothing_in_it_was_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "openapi.json"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json", "--file", str(file))
+    assert json.loads(file.read_text())["openapi"].startswith("3.1")
+
+
+def test_every_operation_says_what_it_is_and_who_may_call_it(document: dict[str, Any]) -> None:
+    operations = _operations(document)
+    assert len({told["operationId"] for told in operations.values()}) == len(operations)
+    for name, told in operations.items():
+        assert re.fullmatch(r"(list|get|post|put|patch|delete)(_[a-z]+)+", told["operationId"]), name
+        assert len(told["tags"]) == 1, name
+        assert told["summary"][0].isupper(), name
+        assert not told["summary"].endswith("."), name
+        assert told["security"] == [{"bearer": []}], name
+
+
+def test_operations_are_named_after_what_they_are_about(document: dict[str, Any]) -> None:
+    told = _operations(document)["post /api/v1/members/{member}/tokens"]
+    assert (told["operationId"], told["tags"]) == ("post_member_tokens", ["tokens"])
+    assert _operations(document)["get /api/v1/program"]["operationId"] == "get_program"
+
+
+def test_every_refusal_is_described_as_a_problem(document: dict[str, Any]) -> None:
+    for name, told in _operations(document).items():
+        refusals = {int(status): answer for status, answer in told["responses"].items() if int(status) >= 400}
+        expected = {400, 401, 403, 404, 405, 429, 503} | (set() if name.startswith("get ") else {409, 413, 415, 422})
+        assert set(refusals) >= expected, name
+        for answer in (refusals[status] for status in expected):
+            assert answer["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
+            }, name
+            assert "`" in answer["description"], name
+
+
+# --- the page --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_and_what_it_loads_are_our_own() -> None:
+    page = Client().get("/api/docs/")
+    html = page.content.decode()
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', html)
+    assert len(loaded) >= 4
+    assert all(address.startswith("/") and not address.startswith("//") for address in loaded)
+    assert "<script>" not in html
+    for address in loaded:
+        name = address.partition("?")[0]
+        if name.startswith("/static/"):
+            assert finders.find(name.removeprefix("/static/")) is not None, name
+        else:
+            script = Client().get(address)
+            assert (script.status_code, LOADED.search(script.content.decode())) == (200, None)
+
+
+def test_the_browser_is_told_to_load_nothing_else() -> None:
+    policy = Client().get("/api/docs/").headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize("name", ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"])
+def test_the_files_of_the_page_load_nothing_from_another_host(name: str) -> None:
+    text = (SIDECAR / name).read_text(encoding="utf-8")
+    assert LOADED.findall(text) == []
+
+
+def test_the_search_for_foreign_hosts_finds_them() -> None:
+    for text in ('<script src="https://cdn.example/x.js">', "url(//fonts.example/a)", "fetch('http://a.example')"):
+        assert LOADED.search(text)
+
+
+@pytest.mark.django_db
+def test_the_document_needs_no_key() -> None:
+    assert Api(None).get("/api/openapi.json").status == 200
