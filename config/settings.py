@@ -185,7 +185,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": False,
-    # Enumerations stay where they are told: fields of one name have different ones.
-    "POSTPROCESSING_HOOKS": [],
+    "COMPONENT_SPLIT_PATCH": False,
+    "PATH_CONVERTER_OVERRIDES": {"slug": {"type": "string", "pattern": "^[-a-zA-Z0-9_]+$"}},
+    # Not the one that gathers enumerations: fields of one name have different ones.
+    "POSTPROCESSING_HOOKS": ["core.api.openapi.add_headers"],
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }

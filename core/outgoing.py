@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,8 +98,9 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
     Raises: ForbiddenUrl; OSError, ValueError, HTTPError or HTTPException if there is no answer.
     """
     target = check_url(url)
-    connection = _connect(target)
-    deadline = threading.Timer(WHOLE_SECONDS, _cut, [connection])
+    give_up_at = time.monotonic() + WHOLE_SECONDS
+    connection = _connect(target, give_up_at)
+    deadline = threading.Timer(give_up_at - time.monotonic(), _cut, [connection])
     deadline.daemon = True
     deadline.start()
     try:
@@ -112,11 +114,14 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection.close()
 
 
-def _connect(target: Url) -> HTTPConnection:
-    """Connect to the first address of the host that lets us."""
-    failed: OSError | HTTPError = OSError("the host has no address")
+def _connect(target: Url, give_up_at: float) -> HTTPConnection:
+    """Connect to the first address of the host that lets us; a host may have more than there is time for."""
+    failed: OSError | HTTPError = TimeoutError("there was no time left to connect")
     for address in resolve(target):
-        connection = _connection(address, target)
+        seconds = min(CONNECT_SECONDS, give_up_at - time.monotonic())
+        if seconds <= 0:
+            break
+        connection = _connection(address, target, seconds)
         try:
             connection.connect()
         except (OSError, HTTPError) as error:
@@ -129,12 +134,12 @@ def _connect(target: Url) -> HTTPConnection:
     raise failed
 
 
-def _connection(address: str, target: Url) -> HTTPConnection:
+def _connection(address: str, target: Url, seconds: float) -> HTTPConnection:
     if target.scheme == "http":
-        return HTTPConnection(address, _port(target), timeout=CONNECT_SECONDS)
+        return HTTPConnection(address, _port(target), timeout=seconds)
     # The certificate is checked for the name in the URL, with the system's authorities.
     host = str(target.host).strip("[]")
-    return HTTPSConnection(address, _port(target), timeout=CONNECT_SECONDS, server_hostname=host)
+    return HTTPSConnection(address, _port(target), timeout=seconds, server_hostname=host)
 
 
 def _port(target: Url) -> int:

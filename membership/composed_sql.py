@@ -21,6 +21,12 @@ def fetch(query: SQL) -> list[Cells]:
         return list(cursor.fetchall())
 
 
+def flat(query: SQL) -> sql.SQL:
+    """Return a query as one piece: what is made once and put into many others costs little there."""
+    connection.ensure_connection()
+    return sql.SQL(query.as_string(connection.connection))
+
+
 def joined(parts: Iterable[SQL], separator: str = ", ") -> SQL:
     """Return the parts with a separator between them."""
     return sql.SQL(separator).join(list(parts))

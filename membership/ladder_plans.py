@@ -1,21 +1,28 @@
 """The versions of one ladder over time: which plan decides at an instant, and when everyone is evaluated."""
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+
+from django.db import connection
 
 from core import versions
 from core.calendar import TICK
 from core.models import Program, VersionStatus
 from membership import rules
 from membership.definitions import LadderDefinition
-from membership.models import Ladder, LadderVersion, Tier
+from membership.models import Ladder, LadderVersion, Tier, TierPeriod
 from membership.qualification import LadderPlan
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 # Far enough back to find the evaluation before one: two days, two months, two years.
 _LOOK_BACK = (timedelta(days=2), timedelta(days=62), timedelta(days=732))
+
+_INSTANTS = """
+    SELECT l.id, l.evaluated_at, l.completed_at, p.revision, p.created_at
+    FROM membership_ladder l JOIN core_program p ON p.id = l.program_id WHERE p.id = %s ORDER BY l.id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class LadderPlans:
     ladder: Ladder
     zone: str
     published: tuple[LadderVersion, ...]
+    tiers: tuple[Tier, ...]
 
     def version_at(self, instant: datetime) -> LadderVersion | None:
         """Return the version in force at an instant."""
@@ -71,6 +79,13 @@ class LadderPlans:
                 return found[0]
         return None
 
+    def complete(self, period: TierPeriod) -> None:
+        """Give a period its tier and version from memory; what was published since is read when it is asked for."""
+        for name, known in (("tier", self.tiers), ("version", self.published)):
+            for row in known:
+                if row.pk == getattr(period, f"{name}_id"):
+                    setattr(period, name, row)
+
     def _ends(self) -> list[datetime]:
         return [*(v.effective_at or _END for v in self.published[1:]), _END]
 
@@ -81,9 +96,23 @@ class LadderPlans:
 def list_plans(program: Program) -> tuple[LadderPlans, ...]:
     """Return the plans of all ladders of a program, the main one first, from memory if its revision is known.
 
-    The ladders' own instants (`evaluated_at`) are those of the first read: whoever decides uses `load_plans`.
+    The ladders' own instants (`evaluated_at`) are those of the first read: whoever decides uses `read_plans`.
     """
     return _list_plans(program.pk, program.revision, program.created_at)
+
+
+def read_plans(program_id: int) -> list[LadderPlans]:
+    """Return the plans of all ladders as of now, their instants too: one read, the rest from memory."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INSTANTS, [program_id])
+        rows = cursor.fetchall()
+    found = []
+    for ladder_id, evaluated_at, completed_at, revision, created_at in rows:
+        plans = next(each for each in _list_plans(program_id, revision, created_at) if each.ladder.pk == ladder_id)
+        ladder = copy(plans.ladder)
+        ladder.evaluated_at, ladder.completed_at = evaluated_at, completed_at
+        found.append(replace(plans, ladder=ladder))
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -94,10 +123,11 @@ def _list_plans(program_id: int, _revision: int, _created_at: datetime) -> tuple
 
 
 def load_plans(ladder: Ladder) -> LadderPlans:
-    """Read a ladder's published versions. Its program is read with it where it is not loaded yet."""
+    """Read a ladder's published versions and its tiers. Its program is read with it where it is not loaded yet."""
     published = LadderVersion.objects.filter(owner=ladder).exclude(status=VersionStatus.DRAFT)
     ordered = sorted(published, key=lambda v: v.effective_at or _BEGINNING)
-    return LadderPlans(ladder=ladder, zone=ladder.program.time_zone, published=tuple(ordered))
+    tiers = tuple(Tier.objects.filter(ladder=ladder))
+    return LadderPlans(ladder=ladder, zone=ladder.program.time_zone, published=tuple(ordered), tiers=tiers)
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Sequence
 from django.db import connection
 from django.db.models import QuerySet
 
-from membership.models import EvaluationChunk, Member, Order
+from membership.models import EvaluationChunk, Order
+
+_LOCK_MEMBERS = "SELECT id FROM membership_member WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 
 def lock_orders(order_ids: Sequence[int]) -> QuerySet[Order]:
@@ -27,8 +29,9 @@ def lock_orders(order_ids: Sequence[int]) -> QuerySet[Order]:
 
 def lock_members(member_ids: Iterable[int]) -> list[int]:
     """Lock members in ascending id until the transaction ends, and return them: who decides their tiers waits."""
-    members = Member.objects.select_for_update(no_key=True).filter(pk__in=list(member_ids)).order_by("pk")
-    return list(members.values_list("pk", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_MEMBERS, [list(member_ids)])
+        return [member_id for (member_id,) in cursor.fetchall()]
 
 
 def lock_member_days() -> None:

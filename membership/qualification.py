@@ -17,12 +17,12 @@ Every tier moved to is guaranteed to the start of the local day `minimum_stay_da
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from psycopg2 import sql
 
 from core.calendar import day_start, last_begun_day
-from membership.composed_sql import SQL, array, joined
+from membership.composed_sql import SQL, array, flat, joined
 from membership.definitions import AnyOf, LadderDefinition, Metric, Requirement
 from membership.rules import ONE_DAY, days_later, requirement_name, window_start
 
@@ -34,7 +34,8 @@ _DAY_VALUE: dict[Metric, str] = {
 }
 
 
-@dataclass(frozen=True)
+# Compared by identity: a version is compiled once, and what is composed of it is kept by its plan.
+@dataclass(frozen=True, eq=False)
 class LadderPlan:
     """A version ready to run: its tiers' ids by rank, lowest first, and the zone of its days."""
 
@@ -224,21 +225,9 @@ def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: d
     """
     starts = [plan.window_starts(moment.day) for moment in moments]
     names = [sql.SQL(f"s{i}") for i in range(len(plan.columns))]
-    values = (
-        sql.SQL(", ((SELECT coalesce(sum({day}), 0) FROM membership_memberday d WHERE d.member_id = c.member_id"
-                " AND d.day >= c.{start} AND d.day < c.day) + {partial}{later})::bigint AS {name}").format(
-            day=sql.SQL(_DAY_VALUE[column.metric]),
-            start=names[i],
-            partial=sql.SQL(_PARTIAL[column.metric]).format(start=names[i]),
-            later=sql.SQL("" if refunds_until is None else _RETURNED_LATER.get(column.metric, "")).format(
-                until=sql.Literal(refunds_until), start=names[i]
-            ),
-            name=_column(i),
-        )
-        for i, column in enumerate(plan.columns)
-    )  # fmt: skip
-    return sql.SQL("SELECT c.member_id, c.fact_at{values} FROM unnest({arrays}) AS c({names})").format(
-        values=joined(values, ""),
+    # OFFSET 0: else the planner works a metric out again wherever its column is used.
+    return sql.SQL("SELECT c.member_id, c.fact_at{values} FROM unnest({arrays}) AS c({names}) OFFSET 0").format(
+        values=_moment_values(plan) if refunds_until is None else _compose_moment_values(plan, refunds_until),
         arrays=joined(
             [
                 array((m.member_id for m in moments), "bigint"),
@@ -252,16 +241,39 @@ def moment_metrics(plan: LadderPlan, moments: Sequence[Moment], refunds_until: d
     )
 
 
+@lru_cache(maxsize=256)
+def _moment_values(plan: LadderPlan) -> SQL:
+    return flat(_compose_moment_values(plan, None))
+
+
+def _compose_moment_values(plan: LadderPlan, refunds_until: datetime | None) -> SQL:
+    values = (
+        sql.SQL(", ((SELECT coalesce(sum({day}), 0) FROM membership_memberday d WHERE d.member_id = c.member_id"
+                " AND d.day >= c.{start} AND d.day < c.day) + {partial}{later})::bigint AS {name}").format(
+            day=sql.SQL(_DAY_VALUE[column.metric]),
+            start=sql.SQL(f"s{i}"),
+            partial=sql.SQL(_PARTIAL[column.metric]).format(start=sql.SQL(f"s{i}")),
+            later=sql.SQL("" if refunds_until is None else _RETURNED_LATER.get(column.metric, "")).format(
+                until=sql.Literal(refunds_until), start=sql.SQL(f"s{i}")
+            ),
+            name=_column(i),
+        )
+        for i, column in enumerate(plan.columns)
+    )  # fmt: skip
+    return joined(values, "")
+
+
 # --- decisions -----------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def evidence(plan: LadderPlan) -> SQL:
     """Return the columns as one JSON object by name."""
     pairs = (
         sql.SQL("{}, {}").format(sql.Literal(requirement_name(column)), _column(i))
         for i, column in enumerate(plan.columns)
     )
-    return sql.SQL("jsonb_build_object({})").format(joined(pairs))
+    return flat(sql.SQL("jsonb_build_object({})").format(joined(pairs)))
 
 
 def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
@@ -281,13 +293,14 @@ def _holds(plan: LadderPlan, any_of: AnyOf | None) -> SQL:
     return sql.SQL("({})").format(joined(branches, " OR "))
 
 
+@lru_cache(maxsize=256)
 def entry_rank(plan: LadderPlan) -> SQL:
     """Return the highest rank whose entry holds."""
     cases = (
         sql.SQL("WHEN {} THEN {}").format(_holds(plan, plan.entry(rank)), sql.Literal(rank))
         for rank in range(len(plan.tier_ids) - 1, 0, -1)
     )
-    return sql.SQL("CASE {} ELSE 0 END").format(joined(cases, " "))
+    return flat(sql.SQL("CASE {} ELSE 0 END").format(joined(cases, " ")))
 
 
 def _stays(plan: LadderPlan) -> SQL:

@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
+from django.db import connection
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -14,7 +16,7 @@ from psycopg2 import sql
 from core.calendar import last_begun_day, local_date, next_period_start
 from core.models import Program
 from core.money import format_minor
-from membership.composed_sql import SQL, among, array, fetch, joined
+from membership.composed_sql import SQL, array, fetch, flat, joined
 from membership.definitions import AnyOf, CalendarWindow, Metric, Requirement, RollingWindow, Window
 from membership.ladder_plans import LadderPlans, list_plans, load_plans
 from membership.models import Ladder, TierCause, TierPeriod
@@ -56,6 +58,14 @@ def _known(known_at: datetime | None) -> QuerySet[TierPeriod]:
     return TierPeriod.objects.filter(alive, recorded_at__lte=known_at)
 
 
+# Known at infinity: what has not been superseded.
+_PERIODS = """
+    SELECT * FROM membership_tierperiod
+    WHERE member_id = %(member)s AND valid_from <= %(at)s AND ladder_id = ANY(%(ladders)s)
+        AND recorded_at <= %(known_at)s AND (superseded_at IS NULL OR superseded_at > %(known_at)s)
+    ORDER BY valid_from, id"""
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What a member holds on one ladder: the period in force, and the one with which the tier began.
@@ -77,12 +87,13 @@ def list_standings(
 
     known_at: as it was known then. Costs one query beside the program's definitions, which are kept in memory.
     """
-    plans = [each for each in list_plans(program) if ladder in (None, each.ladder.code)]
-    periods = _known(known_at).filter(member_id=member_id, valid_from__lte=at, ladder__in=[p.ladder.pk for p in plans])
+    plans = {each.ladder.pk: each for each in list_plans(program) if ladder in (None, each.ladder.code)}
+    asked = {"member": member_id, "at": at, "known_at": known_at or "infinity", "ladders": list(plans)}
     rows: dict[int, list[TierPeriod]] = defaultdict(list)
-    for period in periods.select_related("tier", "version").order_by("valid_from", "id"):
+    for period in TierPeriod.objects.raw(_PERIODS, asked):
+        plans[period.ladder_id].complete(period)
         rows[period.ladder_id].append(period)
-    return [_standing(each, rows[each.ladder.pk]) for each in plans if rows[each.ladder.pk]]
+    return [_standing(plans[pk], rows[pk]) for pk in plans if rows[pk]]
 
 
 def _standing(plans: LadderPlans, rows: list[TierPeriod]) -> Standing:
@@ -245,6 +256,9 @@ def _needs(
     )
 
 
+_ONE_MEMBER = sql.SQL("member_id = %(member)s")
+
+
 class _Values:
     """A member's metrics over windows that end with the day that decides about keeping, or about reaching, a tier.
 
@@ -253,18 +267,9 @@ class _Values:
 
     def __init__(self, plan: LadderPlan, member_id: int, *, keep: date, reach: date) -> None:
         self.plan, self.keep, self.reach = plan, keep, reach
-        parts = [member_day_metrics(plan, among([member_id]), keep)]
-        if plan.is_immediate:
-            parts += [member_day_metrics(plan, among([member_id]), reach), _oldest_days(plan, member_id, reach)]
-        columns = (f", p{part}.m{i}" for part in range(len(parts)) for i in range(len(plan.columns)))
-        joins = (
-            sql.SQL(" LEFT JOIN ({}) {} USING (member_id)").format(part, sql.SQL(f"p{i}"))
-            for i, part in enumerate(parts)
-        )
-        query = sql.SQL("SELECT member_id{} FROM (SELECT {}::bigint AS member_id) of{}").format(
-            sql.SQL("".join(columns)), sql.Literal(member_id), joined(joins, "")
-        )
-        ((_, *found),) = fetch(query)
+        with connection.cursor() as cursor:
+            cursor.execute(_compose_values(plan, keep, reach), {"member": member_id})
+            found = cursor.fetchone()
         names = [requirement_name(column) for column in plan.columns]
         width = len(names)
         self.kept, self.reached, self.oldest = (
@@ -290,7 +295,23 @@ class _Values:
         return oldest + timedelta(days=window.rolling_days - 1)
 
 
-def _oldest_days(plan: LadderPlan, member_id: int, last_day: date) -> SQL:
+@lru_cache(maxsize=256)
+def _compose_values(plan: LadderPlan, keep: date, reach: date) -> str:
+    """Return the statement of `_Values` for any `member`: the same for all of them on one day."""
+    parts = [member_day_metrics(plan, _ONE_MEMBER, keep)]
+    if plan.is_immediate:
+        parts += [member_day_metrics(plan, _ONE_MEMBER, reach), _oldest_days(plan, reach)]
+    columns = (f"p{part}.m{i}" for part in range(len(parts)) for i in range(len(plan.columns)))
+    joins = (
+        sql.SQL(" LEFT JOIN ({}) {} USING (member_id)").format(part, sql.SQL(f"p{i}")) for i, part in enumerate(parts)
+    )
+    query = sql.SQL("SELECT {} FROM (SELECT %(member)s AS member_id) of{}").format(
+        sql.SQL(", ".join(columns)), joined(joins, "")
+    )
+    return flat(query).string
+
+
+def _oldest_days(plan: LadderPlan, last_day: date) -> SQL:
     """Return a query of (member_id, m0, ...): the first day with a fact in each column's window."""
     starts = plan.window_starts(last_day)
     firsts = (
@@ -301,7 +322,7 @@ def _oldest_days(plan: LadderPlan, member_id: int, last_day: date) -> SQL:
         "SELECT member_id{} FROM membership_memberday WHERE {} AND day BETWEEN {} AND {} GROUP BY member_id"
     ).format(
         joined(firsts, ""),
-        among([member_id]),
+        _ONE_MEMBER,
         sql.Literal(min(starts, default=last_day)),
         sql.Literal(last_day),
     )

@@ -73,35 +73,7 @@ class Standing:
 LOTS_SHOWN = 20
 
 _NOTHING = Balance(0, 0, 0, 0, 0, 0)
-# Lots that are due and not settled come in full, the others with what is asked of them. One statement sees one state.
-_STANDINGS = f"""
-    SELECT w.id, w.code, w.name, a.id, a.available, a.pending, a.held, -a.debt, a.lifetime_earned, a.lifetime_redeemed,
-        judged.at, due.lots, live.lots, live.total, live.next_points
-    FROM points_wallet w
-    LEFT JOIN points_account a ON a.wallet_id = w.id AND a.member_id = %(member)s
-    CROSS JOIN LATERAL (SELECT greatest(%(at)s, a.last_effective_at)) judged (at)
-    LEFT JOIN LATERAL (
-        SELECT jsonb_agg(jsonb_build_array(lot_id, remaining, is_pending, available_at, expires_at)
-            ORDER BY available_at, lot_id) AS lots
-        FROM points_lotbalance
-        WHERE lot_id >= a.id << {SEQ_BITS} AND lot_id < (a.id + 1) << {SEQ_BITS}
-            AND CASE WHEN is_pending THEN available_at ELSE expires_at END <= judged.at
-    ) due ON a.next_due_at <= judged.at
-    LEFT JOIN LATERAL (
-        SELECT jsonb_agg(jsonb_build_array(lot_id, remaining, is_pending, available_at, expires_at) ORDER BY n)
-                FILTER (WHERE n <= {LOTS_SHOWN}) AS lots,
-            count(*) AS total, sum(remaining) FILTER (WHERE expires_at = next_at)::bigint AS next_points
-        FROM (
-            SELECT *, row_number() OVER (ORDER BY expires_at NULLS LAST, lot_id) AS n,
-                min(expires_at) OVER () AS next_at
-            FROM points_lotbalance
-            WHERE lot_id >= a.id << {SEQ_BITS} AND lot_id < (a.id + 1) << {SEQ_BITS}
-                AND CASE WHEN is_pending THEN available_at ELSE coalesce(expires_at, 'infinity') END > judged.at
-        ) numbered
-    ) live ON a.id IS NOT NULL
-    WHERE w.program_id = (SELECT program_id FROM membership_member WHERE id = %(member)s)
-        AND (%(wallet)s IS NULL OR w.id = %(wallet)s)
-    ORDER BY w.id"""  # noqa: S608 numbers of our own
+_STANDINGS = "SELECT * FROM points_standings(%s, %s, %s, %s)"
 
 
 def list_standings(*, member_id: int, at: datetime, wallet_id: int | None = None) -> list[Standing]:
@@ -111,7 +83,7 @@ def list_standings(*, member_id: int, at: datetime, wallet_id: int | None = None
     debt. Before an account's last posting there is no way back: like a posting, an earlier `at` is judged at that one.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_STANDINGS, {"member": member_id, "at": at, "wallet": wallet_id})
+        cursor.execute(_STANDINGS, [member_id, at, wallet_id, LOTS_SHOWN])
         return [_standing(*row) for row in cursor.fetchall()]
 
 

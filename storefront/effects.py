@@ -1,6 +1,7 @@
 """What followed from a fact, read from what is stored: the same whenever it is asked."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,40 +12,41 @@ from core.calendar import TICK
 from core.models import Program
 from membership.models import RefundLine
 from points.models import SourceKind
+from points.services.earning import terms_of
 
-_POINTS = """
-    SELECT w.code, sum(x.points)::bigint FROM (
-        SELECT a.wallet_id, a.points FROM points_accrual a
-        WHERE a.member_id = %(member)s AND a.source_id = ANY(%(sources)s) AND a.source_kind = %(kind)s
-        UNION ALL
-        SELECT a.wallet_id, -r.points_taken
-        FROM points_accrual a JOIN points_accrualreturn r ON r.accrual_id = a.id AND r.member_id = a.member_id
-        WHERE a.member_id = %(member)s AND a.source_id = ANY(%(returned)s) AND a.source_kind = %(line)s
-            AND r.source_kind = %(refund_line)s AND r.source_id = ANY(%(refund_lines)s)
-    ) x JOIN points_wallet w ON w.id = x.wallet_id
-    GROUP BY w.code HAVING sum(x.points) <> 0 ORDER BY w.code"""
+_LINES = """
+    SELECT a.wallet_id, a.points FROM membership_orderline l
+    JOIN points_accrual a ON a.member_id = l.member_id AND a.source_id = l.id AND a.source_kind = %(line)s
+    WHERE l.order_id = %(order)s AND l.edit_id IS NOT DISTINCT FROM %(edit)s"""
+
+_ACTIVITY = """
+    SELECT wallet_id, points FROM points_accrual
+    WHERE member_id = %(member)s AND source_id = %(activity)s AND source_kind = %(kind)s"""
+
+_TAKEN = """
+    SELECT a.wallet_id, -r.points_taken
+    FROM points_accrual a JOIN points_accrualreturn r ON r.accrual_id = a.id AND r.member_id = a.member_id
+    WHERE a.member_id = %(member)s AND a.source_id = ANY(%(returned)s) AND a.source_kind = %(line)s
+        AND r.source_kind = %(refund_line)s AND r.source_id = ANY(%(refund_lines)s)"""
 
 _TIERS = """
-    SELECT l.code, held.tiers[1], held.tiers[2]
+    SELECT l.code, t.code, p.valid_from
     FROM membership_ladder l
-    CROSS JOIN LATERAL (
-        SELECT array_agg((
-            SELECT t.code FROM membership_tierperiod p JOIN membership_tier t ON t.id = p.tier_id
-            WHERE p.member_id = %(member)s AND p.ladder_id = l.id AND p.superseded_at IS NULL
-                AND p.valid_from <= moment.at
-            ORDER BY p.valid_from DESC LIMIT 1) ORDER BY moment.at) AS tiers
-        FROM (VALUES (%(at)s::timestamptz), (%(after)s::timestamptz)) AS moment (at)) held
-    WHERE l.program_id = %(program)s ORDER BY l.id"""
+    LEFT JOIN membership_tierperiod p ON p.ladder_id = l.id AND p.member_id = %(member)s
+        AND p.superseded_at IS NULL AND p.valid_from <= %(after)s
+    LEFT JOIN membership_tier t ON t.id = p.tier_id
+    WHERE l.program_id = %(program)s ORDER BY l.id, p.valid_from"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
-    """What a fact left: the order lines or activities that earned, and the refund lines that took back."""
+    """What a fact left: an activity or an order's lines, those of an edit or of its payment, and refund lines."""
 
     member_id: int | None
     at: datetime
-    kind: SourceKind = SourceKind.ORDER_LINE
-    sources: Sequence[int] = ()
+    order_id: int | None = None
+    edit_id: int | None = None
+    activity_id: int | None = None
     refund_lines: Iterable[RefundLine] = ()
 
 
@@ -52,24 +54,41 @@ def find_effect(program: Program, traces: Traces) -> dict[str, Any]:
     """Return the points that a fact earned or took back, by wallet, and each ladder's tier before and just after it."""
     if traces.member_id is None:
         return {"points": [], "tiers": []}
+    return {"points": _find_points(program, traces), "tiers": _find_tiers(program, traces)}
+
+
+def _find_points(program: Program, traces: Traces) -> list[dict[str, Any]]:
+    moved: dict[int, int] = defaultdict(int)
     back = list(traces.refund_lines)
+    told = {
+        "member": traces.member_id,
+        "order": traces.order_id,
+        "edit": traces.edit_id,
+        "activity": traces.activity_id,
+        "kind": SourceKind.ACTIVITY,
+        "returned": [line.order_line_id for line in back if line.order_line_id],
+        "line": SourceKind.ORDER_LINE,
+        "refund_line": SourceKind.REFUND_LINE,
+        "refund_lines": [line.pk for line in back],
+    }
+    asked = {_LINES: traces.order_id, _ACTIVITY: traces.activity_id, _TAKEN: back}
     with connection.cursor() as cursor:
-        cursor.execute(
-            _POINTS,
-            {
-                "member": traces.member_id,
-                "sources": list(traces.sources),
-                "kind": traces.kind,
-                "returned": [line.order_line_id for line in back if line.order_line_id],
-                "line": SourceKind.ORDER_LINE,
-                "refund_line": SourceKind.REFUND_LINE,
-                "refund_lines": [line.pk for line in back],
-            },
-        )
-        points = [{"wallet": wallet, "points": earned} for wallet, earned in cursor.fetchall()]
-        cursor.execute(
-            _TIERS,
-            {"member": traces.member_id, "at": traces.at, "after": traces.at + TICK, "program": program.pk},
-        )
-        tiers = [{"ladder": ladder, "before": before, "after": after} for ladder, before, after in cursor.fetchall()]
-    return {"points": points, "tiers": tiers}
+        for query in (query for query, subject in asked.items() if subject):
+            cursor.execute(query, told)
+            for wallet_id, points in cursor.fetchall():
+                moved[wallet_id] += points
+    codes = {wallet_id: terms_of(program).get_wallet_code(wallet_id) for wallet_id, points in moved.items() if points}
+    return [{"wallet": codes[pk], "points": moved[pk]} for pk in sorted(codes, key=codes.__getitem__)]
+
+
+def _find_tiers(program: Program, traces: Traces) -> list[dict[str, Any]]:
+    tiers: dict[str, dict[str, Any]] = {}
+    with connection.cursor() as cursor:
+        told = {"program": program.pk, "member": traces.member_id, "after": traces.at + TICK}
+        cursor.execute(_TIERS, told)
+        for ladder, tier, valid_from in cursor.fetchall():
+            shown = tiers.setdefault(ladder, {"ladder": ladder, "before": None, "after": None})
+            shown["after"] = tier
+            if tier and valid_from <= traces.at:
+                shown["before"] = tier
+    return list(tiers.values())

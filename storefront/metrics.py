@@ -11,15 +11,20 @@ from prometheus_client.registry import Collector
 _OUTBOX = """
     SELECT (SELECT extract(epoch FROM %(at)s - min(recorded_at)) FROM core_outboxevent WHERE dispatched_at IS NULL),
         (SELECT extract(epoch FROM %(at)s - min(next_attempt_at)) FROM core_outboxreceipt WHERE done_at IS NULL),
-        (SELECT count(*) FROM core_outboxreceipt WHERE done_at IS NULL AND attempts > 0)"""
+        (SELECT count(*) FROM core_outboxreceipt WHERE done_at IS NULL AND last_error <> '')"""
 
+# What waits for a disabled endpoint is not due. Attempts are counted before they are made.
 _WEBHOOKS = """
-    SELECT (SELECT extract(epoch FROM %(at)s - min(next_attempt_at)) FROM core_webhookdelivery
-            WHERE next_attempt_at IS NOT NULL),
-        (SELECT count(*) FROM core_webhookdelivery WHERE next_attempt_at IS NOT NULL AND attempts > 0),
-        (SELECT count(*) FROM core_webhookendpoint WHERE disabled_reason <> '')"""
+    SELECT extract(epoch FROM %(at)s - min(due.since)), coalesce(sum(due.failing), 0),
+        count(*) FILTER (WHERE w.disabled_reason <> '')
+    FROM core_webhookendpoint w
+    LEFT JOIN LATERAL (
+        SELECT min(next_attempt_at) AS since,
+            count(*) FILTER (WHERE attempts > (leased_until IS NOT NULL)::int) AS failing
+        FROM core_webhookdelivery
+        WHERE endpoint_id = w.id AND next_attempt_at IS NOT NULL) due ON w.disabled_at IS NULL"""
 
-# The last close that finished, and how long it took; the oldest one that has not.
+# The last close that finished, and how long it took; the oldest one after it, which has not.
 _CLOSES = """
     SELECT p.code, extract(epoch FROM %(at)s - done.through), extract(epoch FROM done.finished_at - done.started_at),
         extract(epoch FROM %(at)s - open.started_at)
@@ -27,7 +32,7 @@ _CLOSES = """
     LEFT JOIN LATERAL (SELECT * FROM storefront_dayclose c WHERE c.program_id = p.id AND c.finished_at IS NOT NULL
         ORDER BY c.day DESC LIMIT 1) done ON true
     LEFT JOIN LATERAL (SELECT * FROM storefront_dayclose c WHERE c.program_id = p.id AND c.finished_at IS NULL
-        ORDER BY c.day LIMIT 1) open ON true
+        AND (done.day IS NULL OR c.day > done.day) ORDER BY c.day LIMIT 1) open ON true
     ORDER BY p.code"""
 
 _CHECKS = """

@@ -59,9 +59,7 @@ def mark_dirty(*, program_id: int, members: Mapping[date, Collection[int]]) -> N
     )
 
 
-def refresh(
-    *, program: Program, through: date | datetime, on_progress: Callable[[int], None] | None = None
-) -> int:
+def refresh(*, program: Program, through: date | datetime, on_progress: Callable[[int], None] | None = None) -> int:
     """Bring every member's months up to date, through the month that contains `through`; return the rows written.
 
     Killed in between, the next call goes on where it ended. The frontier never moves back.

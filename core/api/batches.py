@@ -5,11 +5,26 @@ from typing import Any, Literal, cast
 
 from pydantic import ValidationError, ValidatorFunctionWrapHandler
 
-from core.api.problems import Problem, translate
+from core.api.problems import Problem, ProblemBody, translate
+from core.api.types import Answer
 
 MAX_ITEMS = 1_000
 
-ItemStatus = Literal["recorded", "repeated", "refused"]
+ItemOutcome = Literal["recorded", "repeated", "refused"]
+
+
+class ItemResult(Answer):
+    """What became of one item of a batch; `problem` says why it was refused."""
+
+    external_id: str | None
+    outcome: ItemOutcome
+    problem: ProblemBody | None
+
+
+class BatchAnswer(Answer):
+    """One result for each item, in the order in which they were sent."""
+
+    results: list[ItemResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,6 @@ def keep_mistakes(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         return Refused(name if isinstance(name, str) else None, cast(Problem, translate(error)))
 
 
-def show_result(external_id: str | None, status: ItemStatus, problem: Problem | None = None) -> dict[str, Any]:
+def show_result(external_id: str | None, outcome: ItemOutcome, problem: Problem | None = None) -> dict[str, Any]:
     """Return what became of one item."""
-    return {"external_id": external_id, "status": status, "problem": problem.body() if problem else None}
+    return {"external_id": external_id, "outcome": outcome, "problem": problem.body() if problem else None}

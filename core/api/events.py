@@ -30,10 +30,8 @@ class EventQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    after: Annotated[int, BeforeValidator(_number)] | None = Field(
+    after: Annotated[int, Field(ge=0, le=MAX_INTEGER), BeforeValidator(_number)] | None = Field(
         default=None,
-        ge=0,
-        le=MAX_INTEGER,
         description="The number up to which the reader has come; without it, the oldest kept is first",
     )
     type: EventType | None = Field(default=None, description="Only events of this type")
@@ -87,4 +85,4 @@ def _gone(error: feed.EventsGone) -> Problem:
 
 @translates(feed.EventsAhead)
 def _ahead(error: feed.EventsAhead) -> Problem:
-    return Problem(400, "invalid_parameter", f"after: the feed has come to {error.last_number}.")
+    return Problem(400, "events_ahead", f"The feed has come to {error.last_number} only.")

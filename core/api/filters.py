@@ -1,30 +1,48 @@
 """Filters of lists that read what they are given as the bodies do."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import django_filters
 from django import forms
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from core.api.types import Instant
+from core.api.types import Instant, Text
 
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
+_TEXT: TypeAdapter[str] = TypeAdapter(Annotated[Text, StringConstraints(min_length=1, max_length=200)])
 
 
-class _InstantField(forms.CharField):
+class _Field(forms.Field):
+    kind: TypeAdapter[Any]
+    hint: str
+
     def clean(self, value: Any) -> Any:
-        if not value:
+        if value is None:
             return None
         try:
-            return _INSTANT.validate_python(value)
+            return self.kind.validate_python(value)
         except ValidationError as error:
-            raise forms.ValidationError("write an instant with its zone, such as 2026-03-01T12:00:00Z") from error
+            raise forms.ValidationError(self.hint) from error
 
 
-@extend_schema_field(OpenApiTypes.DATETIME)
+class _InstantField(_Field):
+    kind, hint = _INSTANT, "write an instant with its zone, such as 2026-03-01T12:00:00Z"
+
+
+class _TextField(_Field):
+    kind, hint = _TEXT, "write at most 200 characters without control characters"
+
+
+@extend_schema_field(_TEXT.json_schema())
+class TextFilter(django_filters.Filter):  # type: ignore[misc]
+    """Exactly this text."""
+
+    field_class = _TextField
+
+
+@extend_schema_field(_INSTANT.json_schema())
 class InstantFilter(django_filters.Filter):  # type: ignore[misc]
     """An instant with its zone: what has none is refused."""
 

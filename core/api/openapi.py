@@ -13,6 +13,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from core.api.pages import PageOf
 from core.api.problems import CONTENT_TYPE, ProblemBody
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,8 +76,8 @@ class Operations(AutoSchema):
         """Return the method and what it is about: list_orders, get_order, post_member_wallet_redemptions."""
         segments = self._segments()
         named = [part for part, following in pairwise([*segments, ""]) if not following.startswith("{")]
-        is_list = self.method == "GET" and self._is_list_view()
-        return re.sub(r"[{}]", "", "_".join(["list" if is_list else self.method.lower(), *named])).replace("-", "_")
+        verb = "list" if self._is_list_view() else self.method.lower()
+        return re.sub(r"[{}]", "", "_".join([verb, *named])).replace("-", "_")
 
     def get_tags(self) -> list[str]:
         """Return the resource: what hangs on a member goes by itself."""
@@ -86,8 +87,41 @@ class Operations(AutoSchema):
             case segments:
                 return segments[:1]
 
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        """Tell whether it answers pages, which the answers say themselves: no answer is made a list of."""
+        answers: Any = self.get_response_serializers()
+        return serializer is None and any(_is_page(model) for model in answers.values())
+
     def _segments(self) -> list[str]:
         return [part for part in self.path.removeprefix("/api/v1").split("/") if part]
+
+
+# Beside them Cache-Control and Vary, which are for caches. The rate's are missing while there is no limit.
+_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {"description": "The request's own, or a new one", "required": True, "schema": {"type": "string"}},
+    "RateLimit": {"description": 'What is left: `"default";r=599;t=60`', "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": 'The limit: `"default";q=600;w=60`', "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "`Bearer`", "required": True, "schema": {"type": "string"}},
+    "Allow": {"description": "The methods that there are", "required": True, "schema": {"type": "string"}},
+    "Idempotent-Replayed": {"description": "`true`: the stored answer", "schema": {"type": "string", "enum": ["true"]}},
+}
+_HEADERS_OF = {"401": ["WWW-Authenticate"], "405": ["Allow"], "409": ["Retry-After"], "429": ["Retry-After"]} | {
+    "503": ["Retry-After"]
+}
+
+
+def add_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say which headers answers have, and what each is."""
+    result["components"]["headers"] = _HEADERS
+    for operations in result["paths"].values():
+        for told in operations.values():
+            can_replay = any(parameter["name"] == IDEMPOTENCY_KEY.name for parameter in told.get("parameters", ()))
+            for status, answer in told["responses"].items():
+                names = ["X-Request-ID", "RateLimit", "RateLimit-Policy", *_HEADERS_OF.get(status, ())]
+                names += ["Idempotent-Replayed"] if can_replay and status < "300" else []
+                answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return result
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -110,7 +144,6 @@ def operation(
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     parameters: Sequence[OpenApiParameter] = (),
-    is_list: bool = False,
     **more: Any,
 ) -> Callable[[F], F]:
     """Describe a view's method. The summary is a sentence for people; the description is its docstring."""
@@ -132,7 +165,6 @@ def operation(
             request={"application/json": body} if body else None,
             responses=responses,
             parameters=[*parameters, *(_query_parameters(query) if query else ())],
-            filters=is_list,
             **more,
         )
         return decorate(method)
@@ -142,9 +174,22 @@ def operation(
 
 def _query_parameters(model: type[BaseModel]) -> list[OpenApiParameter]:
     """Return the parameters that a model of a query declares."""
-    schema = model.model_json_schema()
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     required = schema.get("required", [])
     return [
-        OpenApiParameter(name, part, OpenApiParameter.QUERY, name in required, description=part.pop("description", ""))
+        OpenApiParameter(
+            name, _as_parameter(part), OpenApiParameter.QUERY, name in required, description=part.get("description", "")
+        )
         for name, part in schema.get("properties", {}).items()
     ]
+
+
+def _as_parameter(part: dict[str, Any]) -> dict[str, Any]:
+    """Return what a parameter may be: one that is left out is left out, a query has no null."""
+    told = {name: value for name, value in part.items() if name not in {"title", "description"} and value is not None}
+    kinds = [kind for kind in told.pop("anyOf", []) if kind != {"type": "null"}]
+    return told | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
+
+
+def _is_page(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, PageOf)

@@ -37,7 +37,10 @@ class Page(CursorPagination):
         """Describe `cursor` and `limit`."""
         bounds = {"minimum": 1, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE}
         told = super().get_schema_operation_parameters(view)
-        return [part | {"schema": part["schema"] | (bounds if part["name"] == "limit" else {})} for part in told]
+        return [
+            part | {"schema": part["schema"] | (bounds if part["name"] == "limit" else {"minLength": 1})}
+            for part in told
+        ]
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         """Return the rows of the page.

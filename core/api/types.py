@@ -1,9 +1,18 @@
 """The types of which requests and answers are made: pydantic models, in the OpenAPI schema as they stand here."""
 
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StringConstraints,
+)
 
 # Exact in every JSON reader.
 MAX_INTEGER = 2**53 - 1
@@ -23,20 +32,23 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-def _whole_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("write a whole number")  # noqa: TRY004 pydantic wants ValueError
-    return value
-
-
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("write an instant of the years 1 to 9999") from None
 
 
 def _instant(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError("write an instant with its zone, such as 2026-03-01T12:00:00Z")  # noqa: TRY004 as above
+        raise ValueError("write an instant with its zone, such as 2026-03-01T12:00:00Z")  # noqa: TRY004 pydantic wants ValueError
     return value
+
+
+def _said(reason: str) -> str:
+    if not reason.strip():
+        raise ValueError("say why")
+    return reason
 
 
 def _flag(value: Any) -> Any:
@@ -45,13 +57,13 @@ def _flag(value: Any) -> Any:
     raise ValueError("write true or false")
 
 
-Integer = Annotated[int, BeforeValidator(_whole_number)]
-Minor = Annotated[Integer, Field(ge=0, le=MAX_INTEGER, description="Minor units of the currency: 12.50 GBP is 1250")]
-Points = Annotated[Integer, Field(ge=1, le=MAX_INTEGER)]
+Minor = Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER, description="Minor units of the currency: 12.50 GBP is 1250")]
+Points = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER)]
 # Goes into addresses, where an encoded slash is a slash: see core.api.converters.
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]*$")]
 Name = Annotated[str, StringConstraints(max_length=63, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
+Reason = Annotated[Text, AfterValidator(_said)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc)]
@@ -60,7 +72,11 @@ Day = date
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
+# What became of something told or decided; `repeated`: it had been before, and nothing changed.
+Outcome = Literal["recorded", "repeated"]
+
+
 class DryRun(Body):
     """The query of a request that can be tried out."""
 
-    dry_run: Flag = Field(default=False, description="Work out the answer and write nothing")
+    dry_run: Flag = Field(default=False, description="Work out the answer alone: 200, with the `outcome` it would have")

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, wraps
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -31,6 +31,7 @@ from core.services import idempotency
 B = TypeVar("B", bound=BaseModel)
 Method = Callable[..., HttpResponse]
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
 _KEY = re.compile("[!-~]{1,255}")
 
 
@@ -68,6 +69,11 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
     def at(self) -> datetime:
         """The instant of the request: the only one that its work knows."""
         return timezone.now()
+
+    @property
+    def latest(self) -> datetime:
+        """The latest instant that what is told may have: the sender's clock may be ahead of ours."""
+        return self.at + CLOCK_TOLERANCE
 
     @property
     def filter_backends(self) -> list[Any]:  # type: ignore[override]
@@ -133,9 +139,11 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
     def _refuse_unknown_parameters(self) -> None:
         filters: Any = self.filterset_class
         known = {"cursor", "limit", *(filters.base_filters if filters else ())}
-        for name in self.request.query_params:
+        for name, value in self.request.query_params.items():
             if name not in known:
                 raise Problem(400, "invalid_parameter", f"{name} is not a parameter of this list.")
+            if not value:
+                raise Problem(400, "invalid_parameter", f"{name} is empty: leave it out, or say what it is.")
 
 
 def idempotent(*, is_required: bool) -> Callable[[Method], Method]:
@@ -148,14 +156,14 @@ def idempotent(*, is_required: bool) -> Callable[[Method], Method]:
     def decorate(method: Method) -> Method:
         @wraps(method)
         def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-            key = request.headers.get("Idempotency-Key", "")
-            if not key and is_required:
+            key = request.headers.get("Idempotency-Key")
+            if key is None and is_required:
                 raise Problem(400, "idempotency_key_missing", "Send an Idempotency-Key: this request moves value.")
-            if key and not _KEY.fullmatch(key):
+            if key is not None and not _KEY.fullmatch(key):
                 raise Problem(
                     400, "idempotency_key_invalid", "An Idempotency-Key has 1 to 255 visible ASCII characters."
                 )
-            if not key or request.query_params.get("dry_run") == "true":
+            if key is None or request.query_params.get("dry_run") == "true":
                 return method(view, request, *args, **kwargs)
             return _once(view, key, lambda: method(view, request, *args, **kwargs))
 

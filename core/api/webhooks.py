@@ -24,7 +24,7 @@ Description = Annotated[Text, StringConstraints(max_length=200)]
 Types = Annotated[list[EventType], Field(description="Empty: all")]
 
 
-class NewEndpoint(Body):
+class EndpointBody(Body):
     """Where to send events of these types; without types, all."""
 
     url: Address
@@ -32,7 +32,7 @@ class NewEndpoint(Body):
     event_types: Types = []
 
 
-class EndpointChange(Body):
+class EndpointChangeBody(Body):
     """What is to change; what is left out stays."""
 
     url: Address | None = None
@@ -41,7 +41,7 @@ class EndpointChange(Body):
     is_enabled: bool | None = None
 
 
-class Since(Body):
+class ReplayBody(Body):
     """From which instant of recording on."""
 
     since: Instant
@@ -62,7 +62,7 @@ class EndpointAnswer(Answer):
     created_at: Instant
 
 
-class EndpointWithSecret(EndpointAnswer):
+class EndpointSecretAnswer(EndpointAnswer):
     """An endpoint with its signing secret, which is shown here and never again."""
 
     secret: str
@@ -103,13 +103,13 @@ class DeliveryPage(PageOf):
     results: list[DeliveryAnswer]
 
 
-class Queued(Answer):
+class ReplayAnswer(Answer):
     """How many events are on their way."""
 
     deliveries: int
 
 
-class QueuedTest(Answer):
+class TestAnswer(Answer):
     """The test event that is on its way."""
 
     event: str
@@ -151,19 +151,19 @@ class _EndpointView(ApiView):
 class EndpointsView(_EndpointView):
     scopes = {"GET": Scope.WEBHOOKS_MANAGE, "POST": Scope.WEBHOOKS_MANAGE}
 
-    @operation(summary="List the webhook endpoints", answers={200: EndpointPage}, is_list=True)
+    @operation(summary="List the webhook endpoints", answers={200: EndpointPage})
     def get(self, _request: Request) -> Response:
         return self.pages(WebhookEndpoint.objects.filter(program=self.program).order_by("id"), show_endpoint)
 
     @operation(
         summary="Make a webhook endpoint",
-        answers={201: EndpointWithSecret},
-        body=NewEndpoint,
+        answers={201: EndpointSecretAnswer},
+        body=EndpointBody,
         parameters=[OPTIONAL_IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=False)
     def post(self, _request: Request) -> Response:
-        body = self.read(NewEndpoint)
+        body = self.read(EndpointBody)
         endpoint = webhooks.create(
             program=self.program,
             url=body.url,
@@ -182,9 +182,9 @@ class EndpointView(_EndpointView):
     def get(self, _request: Request, endpoint: UUID) -> Response:
         return Response(show_endpoint(self.find(endpoint)))
 
-    @operation(summary="Change a webhook endpoint", answers={200: EndpointAnswer}, body=EndpointChange)
+    @operation(summary="Change a webhook endpoint", answers={200: EndpointAnswer}, body=EndpointChangeBody)
     def patch(self, _request: Request, endpoint: UUID) -> Response:
-        body = self.read(EndpointChange)
+        body = self.read(EndpointChangeBody)
         types = None if body.event_types is None else [kind.value for kind in body.event_types]
         changed = webhooks.update(
             endpoint=self.find(endpoint),
@@ -209,7 +209,7 @@ class SecretView(_EndpointView):
     @operation(
         summary="Give a webhook endpoint a new secret",
         description="For a day messages carry the signatures of the new secret and of the one before.",
-        answers={200: EndpointWithSecret},
+        answers={200: EndpointSecretAnswer},
         parameters=[OPTIONAL_IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=False)
@@ -221,7 +221,7 @@ class SecretView(_EndpointView):
 class EndpointTestView(_EndpointView):
     scopes = {"POST": Scope.WEBHOOKS_MANAGE}
 
-    @operation(summary="Send a test event to a webhook endpoint", answers={202: QueuedTest})
+    @operation(summary="Send a test event to a webhook endpoint", answers={202: TestAnswer})
     def post(self, _request: Request, endpoint: UUID) -> Response:
         event = webhooks.send_test(endpoint=self.find(endpoint), at=self.at)
         return Response({"event": str(event.public_id)}, 202)
@@ -230,9 +230,9 @@ class EndpointTestView(_EndpointView):
 class ReplayView(_EndpointView):
     scopes = {"POST": Scope.WEBHOOKS_MANAGE}
 
-    @operation(summary="Send a webhook endpoint's events again", answers={202: Queued}, body=Since)
+    @operation(summary="Send a webhook endpoint's events again", answers={202: ReplayAnswer}, body=ReplayBody)
     def post(self, _request: Request, endpoint: UUID) -> Response:
-        since = self.read(Since).since
+        since = self.read(ReplayBody).since
         count = webhooks.replay_since(endpoint=self.find(endpoint), since=since, at=self.at)
         return Response({"deliveries": count}, 202)
 
@@ -242,7 +242,7 @@ class DeliveriesView(_EndpointView):
     queryset = WebhookDelivery.objects.none()
     filterset_class = DeliveryFilter
 
-    @operation(summary="List the deliveries of a webhook endpoint", answers={200: DeliveryPage}, is_list=True)
+    @operation(summary="List the deliveries of a webhook endpoint", answers={200: DeliveryPage})
     def get(self, _request: Request, endpoint: UUID) -> Response:
         return self.pages(webhooks.list_deliveries(endpoint=self.find(endpoint)), show_delivery)
 
@@ -250,7 +250,7 @@ class DeliveriesView(_EndpointView):
 class DeliveryReplayView(_EndpointView):
     scopes = {"POST": Scope.WEBHOOKS_MANAGE}
 
-    @operation(summary="Send one event to a webhook endpoint again", answers={202: Queued})
+    @operation(summary="Send one event to a webhook endpoint again", answers={202: ReplayAnswer})
     def post(self, _request: Request, endpoint: UUID, event: UUID) -> Response:
         delivery = self.find(endpoint).deliveries.filter(event__public_id=event).first()
         if delivery is None:

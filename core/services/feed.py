@@ -100,15 +100,14 @@ def list_events(
     # Read first: whatever is appended meanwhile is for the next call.
     last = EventFeed.objects.filter(pk=program_id).values_list("last_number", flat=True).first() or 0
     kept = Event.objects.filter(program_id=program_id, number__lte=last)
-    first_kept = kept.aggregate(first=Min("number"))["first"] or last + 1
-    if after is None:
-        after = first_kept - 1
-    elif after < first_kept - 1:
-        raise EventsGone(first_kept)
-    elif after > last:
-        raise EventsAhead(last)
     wanted = {name: value for name, value in (("type", type_), ("subject", subject)) if value}
-    events = list(kept.filter(number__gt=after, **wanted).order_by("number")[:limit])
+    events = list(kept.filter(number__gt=after or 0, **wanted).order_by("number")[:limit])
+    # Read last: what the clean-up takes meanwhile is not passed over.
+    first_kept = kept.aggregate(first=Min("number"))["first"] or last + 1
+    if after is not None and after < first_kept - 1:
+        raise EventsGone(first_kept)
+    if after is not None and after > last:
+        raise EventsAhead(last)
     return events, events[-1].number if len(events) == limit else last
 
 

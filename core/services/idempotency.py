@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from core.models import IdempotencyRecord
 
@@ -52,9 +52,12 @@ def begin(*, program_id: int, caller: str, key: str, request_digest: bytes, at: 
     """
     token = uuid.uuid4()
     fresh = {"request_digest": request_digest, "lease": token, "leased_until": at + LEASE, "created_at": at}
-    record, is_new = IdempotencyRecord.objects.get_or_create(
-        program_id=program_id, caller=caller, key=key, defaults=fresh
-    )
+    try:
+        record, is_new = IdempotencyRecord.objects.get_or_create(
+            program_id=program_id, caller=caller, key=key, defaults=fresh
+        )
+    except IntegrityError:
+        raise InFlight from None  # the first sender's work was refused, and its key freed, between insert and read
     if is_new:
         return Lease(record.pk, token)
     if bytes(record.request_digest) != request_digest:

@@ -7,12 +7,13 @@ like one that fails. Receipts are delivered in the order of their events; one th
 overtaken.
 """
 
+import json
 import logging
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 
 from core import events, locks
 from core.models import OutboxEvent, OutboxReceipt
@@ -28,6 +29,8 @@ LONGEST_RETRY = timedelta(hours=1)
 ERROR_LENGTH = 1_000
 NO_OUTCOME = "the worker ended before the handler did"
 
+_PUBLISH = "INSERT INTO core_outboxevent (program_id, topic, payload, recorded_at) VALUES (%s, %s, %s, %s)"
+
 
 class Delivery(NamedTuple):
     """How many receipts were marked done and how many failed and wait for another attempt."""
@@ -38,18 +41,20 @@ class Delivery(NamedTuple):
 
 def publish(*, program_id: int, topic: str, payload: dict[str, Any], at: datetime) -> None:
     """Write an event in the caller's transaction. The payload holds ids and scalars only."""
-    OutboxEvent.objects.create(program_id=program_id, topic=topic, payload=payload, recorded_at=at)
+    with connection.cursor() as cursor:
+        cursor.execute(_PUBLISH, [program_id, topic, json.dumps(payload), at])
 
 
 @transaction.atomic(durable=True)
 def dispatch(*, at: datetime, limit: int = DISPATCH_BATCH, wait: bool = False) -> int:
     """Make the receipts of the oldest waiting events, due at once, and return how many events that were.
 
+    They are due since the event was recorded: whoever works at an earlier instant than this worker finds them too.
     Locks: those events; what another worker has locked is left to it, or waited for.
     """
     waiting = list(locks.lock_waiting_events(limit=limit, wait=wait))
     OutboxReceipt.objects.bulk_create(
-        OutboxReceipt(event=event, subscriber=name, next_attempt_at=at)
+        OutboxReceipt(event=event, subscriber=name, next_attempt_at=min(at, event.recorded_at))
         for event in waiting
         for name in events.list_subscribers(event.topic)
     )

@@ -96,7 +96,7 @@ def send(delivery: WebhookDelivery, *, clock: Clock) -> Outcome:
         answer = outgoing.post(delivery.endpoint.url, body=body, headers=headers)
         told = {"status": answer.status, "answer": answer.text, "retry_after": answer.retry_after}
     except outgoing.NO_ANSWER as error:
-        told = {"error": f"{type(error).__name__}: {error}"[:500]}
+        told = {"error": f"{type(error).__name__}: {error}".replace("\0", "")[:500].rstrip()}
     return Outcome(at=at, duration_ms=round((time.perf_counter() - begun) * 1_000), **told)
 
 

@@ -1,6 +1,5 @@
 """Members: enroll one or a thousand, and find them."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import django_filters
@@ -9,12 +8,12 @@ from pydantic import Field, WrapValidator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.batches import MAX_ITEMS, ItemStatus, Refused, keep_mistakes, show_result
-from core.api.filters import InstantFilter
+from core.api.batches import MAX_ITEMS, BatchAnswer, ItemOutcome, Refused, keep_mistakes, show_result
+from core.api.filters import InstantFilter, TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
 from core.api.pages import PageOf
-from core.api.problems import Problem, ProblemBody, translate
-from core.api.types import Answer, Body, Day, DryRun, ExternalId, Instant
+from core.api.problems import Problem, translate
+from core.api.types import Answer, Body, Day, DryRun, ExternalId, Instant, Outcome
 from core.api.views import ApiView, idempotent
 from core.models import Scope
 from membership.api.members import Consents, Country, Locale, MemberAnswer, show_member
@@ -22,9 +21,6 @@ from membership.fact_checks import check_member
 from membership.fact_inputs import BadFact, MemberInput
 from membership.models import Member, MemberKind, MemberStatus, Tier, TierPeriod
 from membership.services import members
-
-# How far a storefront's clock may be ahead of ours.
-CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 class MemberBody(Body):
@@ -56,35 +52,21 @@ class MemberPage(PageOf):
 class MemberRecorded(Answer):
     """The member as they are now. Who was enrolled already stays as they are, whatever is told."""
 
-    outcome: Literal["recorded", "repeated"]
+    outcome: Outcome
     member: MemberAnswer
-
-
-class MemberResult(Answer):
-    """What became of one item of a batch; `problem` says why it was refused."""
-
-    external_id: str | None
-    status: ItemStatus
-    problem: ProblemBody | None
-
-
-class MemberBatchAnswer(Answer):
-    """One result for each item, in the order in which they were sent."""
-
-    results: list[MemberResult]
 
 
 class MemberFilter(django_filters.FilterSet):  # type: ignore[misc]
     """`tier`: who holds it now, on the main ladder or on `ladder`."""
 
-    external_id = django_filters.CharFilter()
+    external_id = TextFilter()
     joined_from = InstantFilter(field_name="joined_at", lookup_expr="gte")
     joined_before = InstantFilter(field_name="joined_at", lookup_expr="lt")
     kind = django_filters.ChoiceFilter(choices=MemberKind.choices)
     status = django_filters.ChoiceFilter(choices=MemberStatus.choices)
-    country = django_filters.CharFilter()
-    ladder = django_filters.CharFilter(method="on_ladder")
-    tier = django_filters.CharFilter(method="in_tier")
+    country = TextFilter()
+    ladder = TextFilter(method="on_ladder")
+    tier = TextFilter(method="in_tier")
 
     def on_ladder(self, rows: QuerySet[Member], _name: str, _value: str) -> QuerySet[Member]:
         """Leave the rows to the tier.
@@ -118,7 +100,7 @@ class MembersView(ApiView):
     filterset_class = MemberFilter
     queryset = Member.objects.all()
 
-    @operation(summary="List members, the last enrolled first", answers={200: MemberPage}, is_list=True)
+    @operation(summary="List members, the last enrolled first", answers={200: MemberPage})
     def get(self, _request: Request) -> Response:
         return self.pages(Member.objects.filter(program=self.program).order_by("-id"), show_member)
 
@@ -149,7 +131,7 @@ class MemberBatchView(ApiView):
         description="Each is recorded, repeated or refused by itself; pointers are within the item.",
         body=MemberBatchBody,
         query=DryRun,
-        answers={200: MemberBatchAnswer},
+        answers={200: BatchAnswer},
     )
     def post(self, _request: Request) -> Response:
         query, body = self.read_query(DryRun), self.read(MemberBatchBody)
@@ -167,7 +149,7 @@ def _told(view: ApiView, body: MemberBody) -> MemberInput:
 
 def _enroll(view: ApiView, bodies: list[MemberBody]) -> members.EnrolledMembers:
     told = [_told(view, body) for body in bodies]
-    return members.enroll_members(program=view.program, members=told, at=view.at, last=view.at + CLOCK_TOLERANCE)
+    return members.enroll_members(program=view.program, members=told, at=view.at, last=view.latest)
 
 
 def _refusal(view: ApiView, item: Any) -> Refused | None:
@@ -175,7 +157,7 @@ def _refusal(view: ApiView, item: Any) -> Refused | None:
     if isinstance(item, Refused):
         return item
     try:
-        check_member(_told(view, item), last=view.at + CLOCK_TOLERANCE)
+        check_member(_told(view, item), last=view.latest)
     except BadFact as error:
         problem = translate(error)
         return Refused(item.external_id, problem) if problem else None
@@ -186,6 +168,6 @@ def _result(item: MemberBody | Refused, fresh: set[str]) -> dict[str, Any]:
     """Return what became of an item; the first one of a new member is recorded, any later one repeated."""
     if isinstance(item, Refused):
         return show_result(item.external_id, "refused", item.problem)
-    status: ItemStatus = "recorded" if item.external_id in fresh else "repeated"
+    outcome: ItemOutcome = "recorded" if item.external_id in fresh else "repeated"
     fresh.discard(item.external_id)
-    return show_result(item.external_id, status)
+    return show_result(item.external_id, outcome)

@@ -15,6 +15,7 @@ from membership import explain
 from membership.api.ladders import find_plans
 from membership.api.members import MemberView
 from membership.api.tiers import StepAnswer, TierStandingAnswer, show_standing, show_step
+from membership.fact_checks import LATEST
 from membership.stories import (
     FactKind,
     TierFact,
@@ -29,7 +30,7 @@ from membership.stories import (
 class ExplanationQuery(Body):
     """Without `tier`: why the tier held at `at`. With it: why not that one."""
 
-    at: Instant | None = Field(None, description="The instant asked about; left out: now")
+    at: Instant | None = Field(None, lt=LATEST, description="The instant asked about; left out: now")
     tier: Code | None = Field(None, description="A tier of the ladder")
 
 

@@ -85,7 +85,7 @@ class LaddersView(ApiView):
     scopes = {"GET": Scope.PROGRAMS_READ}
     is_open_to_members = True
 
-    @operation(summary="List the ladders as they are in force", answers={200: LadderPage}, is_list=True)
+    @operation(summary="List the ladders as they are in force", answers={200: LadderPage})
     def get(self, _request: Request) -> Response:
         plans = {each.ladder.pk: each for each in list_plans(self.program) if each.at(self.at)}
         ladders = Ladder.objects.filter(pk__in=plans).order_by("pk")

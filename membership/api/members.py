@@ -16,7 +16,14 @@ from membership.services import members
 
 Locale = Annotated[str, StringConstraints(max_length=15, pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")]
 Country = Annotated[str, StringConstraints(pattern=r"^([A-Z]{2})?$"), Field(description="ISO 3166, or empty")]
-Consents = Annotated[dict[Code, bool], Field(max_length=50, description="What the member agreed to, by your own names")]
+Consents = Annotated[
+    dict[Code, bool],
+    Field(
+        max_length=50,
+        description="What the member agreed to, by your own names",
+        json_schema_extra={"additionalProperties": False},
+    ),
+]
 
 
 class MemberAnswer(Answer):

@@ -1,29 +1,19 @@
 """Decisions about a member's tier: override it, lift the override."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.openapi import IDEMPOTENCY_KEY, operation
 from core.api.problems import FieldError, Problem
-from core.api.types import Answer, Body, Code, DryRun, Instant, Text
+from core.api.types import Answer, Body, Code, DryRun, Instant, Outcome, Reason
 from core.api.views import idempotent
 from core.models import Scope
 from membership.api.ladders import unknown_ladder
 from membership.api.members import MemberView
 from membership.models import Ladder, Tier, TierOverride
 from membership.services import overrides
-
-
-def _said(reason: str) -> str:
-    if not reason.strip():
-        raise ValueError("say why")
-    return reason
-
-
-Reason = Annotated[Text, AfterValidator(_said)]
 
 
 class OverrideBody(Body):
@@ -53,9 +43,9 @@ class OverrideAnswer(Answer):
 
 
 class OverrideRecorded(Answer):
-    """The override as it is recorded; `dry_run`: nothing was kept."""
+    """The override as it is recorded."""
 
-    outcome: Literal["recorded", "dry_run"]
+    outcome: Outcome
     override: OverrideAnswer
 
 
@@ -88,8 +78,8 @@ class OverrideView(MemberView):
                 decided_by=self.decided_by,
                 at=self.at,
             )
-        outcome = "dry_run" if query.dry_run else "recorded"
-        return Response({"outcome": outcome, "override": show_override(override)}, 200 if query.dry_run else 201)
+        content = {"outcome": "recorded", "override": show_override(override)}
+        return Response(content, 200 if query.dry_run else 201)
 
     @operation(
         summary="Lift the override in force",

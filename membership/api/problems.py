@@ -1,5 +1,7 @@
 """Refusals of facts, enrollments and overrides, as problems."""
 
+from django.utils.text import capfirst
+
 from core.api.problems import FieldError, Problem, pointer, translates
 from membership.fact_inputs import BadFact, FactConflict
 from membership.services.members import MemberErased
@@ -10,7 +12,7 @@ from membership.services.overrides import BadOverride, NoOverride, OverrideConfl
 def _bad_fact(error: BadFact) -> Problem:
     """The code is the fact's own; the pointer names the field in what was told."""
     place = error.field.split(".") if error.field else []
-    detail = f"{error.field}: {error.reason}." if error.field else f"{error.reason.capitalize()}."
+    detail = f"{error.field}: {error.reason}." if error.field else f"{capfirst(error.reason)}."
     errors = [FieldError(pointer=pointer(place), code=error.code, detail=error.reason)]
     return Problem(422, error.code, detail, errors=errors)
 

@@ -70,9 +70,10 @@ class TierStandingAnswer(Answer):
     above: list[StepAnswer] | None
 
 
-class StandingsAnswer(Answer):
+class MemberTiersAnswer(Answer):
     """What the member holds on each ladder, the main one first."""
 
+    member: str
     at: Instant
     known_at: Instant | None
     ladders: list[TierStandingAnswer]
@@ -124,7 +125,7 @@ class TiersView(MemberView):
     scopes = {"GET": Scope.TIERS_READ}
     is_open_to_members = True
 
-    @operation(summary="Read a member's tiers", answers={200: StandingsAnswer}, query=StandingsQuery)
+    @operation(summary="Read a member's tiers", answers={200: MemberTiersAnswer}, query=StandingsQuery)
     def get(self, _request: Request, **_address: Any) -> Response:
         query = self.read_query(StandingsQuery)
         at, is_now = query.at or self.at, query.at is None and query.known_at is None
@@ -138,7 +139,8 @@ class TiersView(MemberView):
             )
             for standing in standings
         ]
-        return Response({"at": at, "known_at": query.known_at, "ladders": shown})
+        answer = {"member": self.member.external_id, "at": at, "known_at": query.known_at, "ladders": shown}
+        return Response(answer)
 
 
 class TierHistoryView(MemberView):
@@ -147,7 +149,7 @@ class TierHistoryView(MemberView):
     filterset_class = HistoryFilter
     queryset = TierPeriod.objects.all()
 
-    @operation(summary="Read a member's history on a ladder", answers={200: TierHistoryPage}, is_list=True)
+    @operation(summary="Read a member's history on a ladder", answers={200: TierHistoryPage})
     def get(self, _request: Request, ladder: str, **_address: Any) -> Response:
         find_plans(self.program, ladder)
         return self.pages(TierPeriod.objects.order_by("-valid_from", "-id"), show_period)

@@ -13,8 +13,8 @@ from core.calendar import local_date
 from core.models import Program
 from core.services import outbox
 from membership.fact_inputs import BadFact
-from membership.models import Member
 
+_MEMBERS = "SELECT external_id, id FROM membership_member WHERE program_id = %s AND external_id = ANY(%s)"
 _OPEN_PROGRAM = "UPDATE core_program SET opened_at = %s WHERE id = %s AND opened_at IS NULL"
 
 _ADD_TO_DAYS = """
@@ -165,12 +165,15 @@ def open_batch(*, program: Program, members: Iterable[str], at: datetime) -> Bat
 
     Locks: the program row, only while it has no fact.
     """
-    if program.opened_at is None:
-        with connection.cursor() as cursor:
-            cursor.execute(_OPEN_PROGRAM, [at, program.pk])
     named = {name for name in members if name}
-    known = Member.objects.filter(program=program, external_id__in=named) if named else Member.objects.none()
-    return Batch(program=program, at=at, member_ids=dict(known.values_list("external_id", "id")))
+    known: dict[str, int] = {}
+    with connection.cursor() as cursor:
+        if program.opened_at is None:
+            cursor.execute(_OPEN_PROGRAM, [at, program.pk])
+        if named:
+            cursor.execute(_MEMBERS, [program.pk, list(named)])
+            known = dict(cursor.fetchall())
+    return Batch(program=program, at=at, member_ids=known)
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

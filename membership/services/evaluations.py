@@ -61,7 +61,7 @@ def evaluate(
     """Run a scheduled evaluation to its end, beside other workers if there are any, and return it.
 
     progress: called with the chunks done and all chunks after each one.
-    share: called with the evaluation's id for each open chunk but one, so that other workers can run it beside this one.
+    share: called with the evaluation's id for each open chunk but one, so that other workers can run it beside this.
     Raises: NotScheduled; EvaluationOutOfOrder.
     Idempotency: a finished evaluation is returned as it is; an interrupted one goes on.
     """

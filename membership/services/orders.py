@@ -1,12 +1,16 @@
 """Orders and their lines on their way in."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.db import connection
 
-from membership.fact_checks import Checked, Line
+from core.calendar import local_date
+from core.models import Program
+from membership.fact_checks import Checked, Line, check_order, frame_of
 from membership.fact_inputs import FactConflict, OrderInput
+from membership.models import Member, Order, OrderLine
 from membership.services.batch import Batch, copy_rows
 
 _CLAIM_KEYS = """
@@ -49,9 +53,13 @@ def record_orders(batch: Batch, orders: Orders) -> None:
     copy_rows(
         "membership_order",
         _ORDER_COLUMNS,
-        (_order_row(batch, order_id, member_id, order) for order_id, member_id, order in new),
+        (_order_row(batch.program, order_id, member_id, order, batch.at) for order_id, member_id, order in new),
         texts=_ORDER_TEXTS,
     )
+    for _, member_id, order in new:
+        day = batch.note(member_id, order.told.paid_at)
+        day.orders += 1
+        day.spend_minor += order.program_amount_minor
     write_lines((order_id, member_id, None, line) for order_id, member_id, order in new for line in order.lines)
 
 
@@ -60,9 +68,20 @@ def write_lines(rows: Iterable[tuple[int, int | None, int | None, Line]]) -> Non
     copy_rows(
         "membership_orderline",
         _LINE_COLUMNS,
-        ((order_id, member_id, edit_id, 0, 0, *line) for order_id, member_id, edit_id, line in rows),
+        (_line_row(*row) for row in rows),
         texts=("external_id", "sku", "category"),
     )
+
+
+def get_new_order(
+    *, program: Program, told: OrderInput, order_id: int, member_id: int | None, at: datetime
+) -> tuple[Order, list[OrderLine]]:
+    """Return an order that was recorded at an instant, and its lines, as they are stored, without reading them."""
+    checked = check_order(told, frame_of(program))
+    order = Order(**dict(zip(_ORDER_COLUMNS, _order_row(program, order_id, member_id, checked, at), strict=True)))
+    order.member = Member(pk=member_id, external_id=told.member) if member_id else None
+    lines = (zip(_LINE_COLUMNS, _line_row(order_id, member_id, None, line), strict=True) for line in checked.lines)
+    return order, [OrderLine(**dict(line)) for line in lines]
 
 
 def _claim(batch: Batch, orders: Orders) -> dict[str, int]:
@@ -83,13 +102,16 @@ def _claim(batch: Batch, orders: Orders) -> dict[str, int]:
     return claimed
 
 
-def _order_row(batch: Batch, order_id: int, member_id: int | None, order: Checked[OrderInput]) -> tuple[Any, ...]:
+def _order_row(
+    program: Program, order_id: int, member_id: int | None, order: Checked[OrderInput], at: datetime
+) -> tuple[Any, ...]:
     told = order.told
-    day = batch.note(member_id, told.paid_at)
-    day.orders += 1
-    day.spend_minor += order.program_amount_minor
     return (
-        *(order_id, batch.program.pk, member_id, told.paid_at, batch.local_date(told.paid_at)),
-        *(told.amount_minor, order.program_amount_minor, rf"\x{order.digest.hex()}", batch.at),
+        *(order_id, program.pk, member_id, told.paid_at, local_date(told.paid_at, program.time_zone)),
+        *(told.amount_minor, order.program_amount_minor, rf"\x{order.digest.hex()}", at),
         *(told.external_id, told.currency, told.market, told.country, told.channel, told.device),
     )
+
+
+def _line_row(order_id: int, member_id: int | None, edit_id: int | None, line: Line) -> tuple[Any, ...]:
+    return (order_id, member_id, edit_id, 0, 0, *line)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from django.db import connection
 from psycopg2 import sql
 
 from core.calendar import local_date
@@ -38,6 +39,10 @@ class Period:
         return (self.valid_from, self.tier_id, self.cause, self.guaranteed_until)
 
 
+_LIVE = """
+    SELECT member_id, valid_from, tier_id, version_id, cause, guaranteed_until, id FROM membership_tierperiod
+    WHERE ladder_id = %s AND member_id = ANY(%s) AND superseded_at IS NULL ORDER BY member_id, valid_from"""
+
 History = list[Period]
 T = TypeVar("T")
 
@@ -50,13 +55,11 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def load_histories(ladder_id: int, member_ids: Iterable[int]) -> dict[int, History]:
     """Return the live rows of each member that has any, oldest first."""
-    live = TierPeriod.objects.filter(ladder_id=ladder_id, member_id__in=list(member_ids), superseded_at=None)
     histories: dict[int, History] = defaultdict(list)
-    columns = ("member_id", "valid_from", "tier_id", "version_id", "cause", "guaranteed_until", "pk")
-    for member_id, valid_from, tier_id, version_id, cause, until, pk in live.order_by(
-        "member_id", "valid_from"
-    ).values_list(*columns):
-        histories[member_id].append(Period(valid_from, tier_id, version_id, cause, until, pk=pk))
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVE, [ladder_id, list(member_ids)])
+        for member_id, valid_from, tier_id, version_id, cause, until, pk in cursor.fetchall():
+            histories[member_id].append(Period(valid_from, tier_id, version_id, cause, until, pk=pk))
     return dict(histories)
 
 

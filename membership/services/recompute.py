@@ -22,15 +22,14 @@ from datetime import date, datetime
 from itertools import groupby
 from operator import itemgetter
 
-from django.db import transaction
-from django.db.models import Max
+from django.db import connection, transaction
 from psycopg2 import sql
 
 from core.calendar import TICK, day_start
 from membership import locks
 from membership.composed_sql import Cells, among, array, fetch
 from membership.ladder_plans import LadderPlans, load_plans
-from membership.models import Ladder, MemberDay, TierCause
+from membership.models import Ladder, TierCause
 from membership.qualification import LadderPlan, Moment, decision, entry_rank, evidence, moment_metrics
 from membership.services import periods
 from membership.services.corrections import find_corrections
@@ -43,6 +42,21 @@ BATCH_MEMBERS = 5_000
 MOMENTS_PER_STATEMENT = 20_000
 
 NOT_FROM_FACTS = (TierCause.PAID, TierCause.IMPORTED)
+
+
+_STATES = """
+    SELECT m.id, m.joined_at, (SELECT max(day) FROM membership_memberday d WHERE d.member_id = m.id),
+        EXISTS (SELECT FROM membership_tieroverride o WHERE o.member_id = m.id)
+    FROM membership_member m WHERE m.id = ANY(%s) ORDER BY m.id"""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """What is read of a member who is locked; `last_day`: the last local day with a fact."""
+
+    joined_at: datetime
+    last_day: date | None
+    had_override: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +82,31 @@ def recompute(*, ladder: Ladder, member_ids: Iterable[int], since: datetime, at:
     )
 
 
-def recompute_locked(plans: LadderPlans, since: Mapping[int, datetime], *, at: datetime) -> int:
-    """Work out tiers again for members that the caller has locked, each from its own instant on."""
+def read_states(member_ids: Iterable[int]) -> dict[int, MemberState]:
+    """Return what has to be known of members before their tiers are worked out again."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STATES, [list(member_ids)])
+        return {member_id: MemberState(*state) for member_id, *state in cursor.fetchall()}
+
+
+def recompute_locked(
+    plans: LadderPlans,
+    since: Mapping[int, datetime],
+    *,
+    at: datetime,
+    states: Mapping[int, MemberState] | None = None,
+) -> int:
+    """Work out tiers again for members that the caller has locked, each from its own instant on.
+
+    states: those of the members, if the caller has read them since they are locked.
+    """
     live = periods.load_histories(plans.ladder.pk, since)
-    covers = load_covers(plans.ladder.pk, live)
+    states = states or read_states(live)
+    overridden = [member_id for member_id in live if states[member_id].had_override]
+    covers = load_covers(plans.ladder.pk, overridden) if overridden else {}
     for member_id, overrides in covers.items():
         since = {**since, member_id: find_start(plans, live[member_id], overrides, since[member_id])}
-    spans = _spans(plans, since, live)
+    spans = _spans(plans, since, live, states)
     given = _Recomputation(plans, spans, live).run()
     gone, new = [], []
     for member_id, span in spans.items():
@@ -89,18 +121,20 @@ def recompute_locked(plans: LadderPlans, since: Mapping[int, datetime], *, at: d
     return len(gone) + len(new)
 
 
-def _spans(plans: LadderPlans, since: Mapping[int, datetime], live: Mapping[int, History]) -> dict[int, Span]:
+def _spans(
+    plans: LadderPlans,
+    since: Mapping[int, datetime],
+    live: Mapping[int, History],
+    states: Mapping[int, MemberState],
+) -> dict[int, Span]:
     """Return where each member's recomputation begins, not before joining, and the last evaluation it includes."""
-    last_days: dict[int, date] = dict(
-        MemberDay.objects.filter(member_id__in=list(live)).values_list("member_id").annotate(Max("day"))
-    )
     evaluated_at = plans.ladder.evaluated_at
     spans = {}
     for member_id, rows in live.items():
         start = max(since[member_id], rows[0].valid_from)
         ends = [start, *([evaluated_at] if evaluated_at else [])]
-        if member_id in last_days:
-            ends.append(day_start(last_days[member_id], plans.zone))
+        if last_day := states[member_id].last_day:
+            ends.append(day_start(last_day, plans.zone))
         spans[member_id] = Span(start, max(ends))
     return spans
 

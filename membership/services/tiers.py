@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Subquery
 
 from core.calendar import day_start
 from core.models import Program
 from membership import locks
-from membership.ladder_plans import LadderPlans, load_plans
-from membership.models import DirtyMember, Ladder, Member, MemberDay, TierOverride
+from membership.ladder_plans import LadderPlans, read_plans
+from membership.models import DirtyMember, Ladder
 from membership.services import overrides
 from membership.services.batch import RecordedFacts
 from membership.services.evaluations import apply_dirty, due_evaluations, evaluate, list_due
-from membership.services.recompute import BATCH_MEMBERS, recompute, recompute_locked
+from membership.services.periods import batches
+from membership.services.recompute import BATCH_MEMBERS, MemberState, read_states, recompute, recompute_locked
 
 __all__ = ["apply_dirty", "due_evaluations", "evaluate", "follow_facts", "list_due", "recompute"]
 
@@ -26,9 +26,8 @@ class _News:
     """A member with new facts: the earliest that matters (not before joining) and the start of the last day."""
 
     first: datetime
-    joined_at: datetime
     last_day_at: datetime
-    had_override: bool
+    state: MemberState
 
 
 @transaction.atomic(savepoint=False)
@@ -46,34 +45,24 @@ def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> 
     ids = locks.lock_members(recorded.first_fact_at)
     if not ids:
         return
-    news = _read_news(program, recorded.first_fact_at, ids)
-    for ladder in Ladder.objects.filter(program=program).order_by("pk"):
-        ladder.program = program
-        _follow(load_plans(ladder), news, at=at)
-
-
-def _read_news(program: Program, first_fact_at: Mapping[int, datetime], ids: list[int]) -> dict[int, _News]:
-    last_day = MemberDay.objects.filter(member_id=OuterRef("pk")).order_by("-day").values("day")[:1]
-    overridden = Exists(TierOverride.objects.filter(member_id=OuterRef("pk")))
-    rows = Member.objects.filter(pk__in=ids).order_by("pk")
-    return {
+    news = {
         member_id: _News(
-            first=max(first_fact_at[member_id], joined_at),
-            joined_at=joined_at,
-            last_day_at=day_start(day, program.time_zone),
-            had_override=had_override,
+            first=max(recorded.first_fact_at[member_id], state.joined_at),
+            last_day_at=day_start(state.last_day, program.time_zone),
+            state=state,
         )
-        for member_id, joined_at, day, had_override in rows.values_list(
-            "pk", "joined_at", Subquery(last_day), overridden
-        )
+        for member_id, state in read_states(ids).items()
+        if state.last_day
     }
+    for plans in read_plans(program.pk):
+        _follow(plans, news, at=at)
 
 
 def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> None:
     evaluated_at, completed_at = plans.ladder.evaluated_at, plans.ladder.completed_at
     if evaluated_at is not None:
         _mark_dirty(plans.ladder, {m: new.first for m, new in news.items() if new.first < evaluated_at})
-    waiting_since = {m: max(completed_at or new.joined_at, new.joined_at) for m, new in news.items()}
+    waiting_since = {m: max(completed_at or new.state.joined_at, new.state.joined_at) for m, new in news.items()}
     due = plans.list_evaluations(after=min(waiting_since.values()), until=max(new.last_day_at for new in news.values()))
     since: dict[int, datetime] = {}
     for member_id, new in news.items():
@@ -81,13 +70,12 @@ def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> N
         start = waiting_since[member_id] if waits else max(new.first, evaluated_at or new.first)
         if waits or plans.is_immediate_from(start):
             since[member_id] = start
-    overridden = [member_id for member_id, new in news.items() if new.had_override]
-    ended = overrides.list_unrestored(ladder_id=plans.ladder.pk, member_ids=overridden, at=at)
-    since |= {member_id: min(end, since.get(member_id, end)) for member_id, end in ended.items()}
-    members = sorted(since)
-    for first in range(0, len(members), BATCH_MEMBERS):
-        part = members[first : first + BATCH_MEMBERS]
-        recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at)
+    if overridden := [member_id for member_id, new in news.items() if new.state.had_override]:
+        ended = overrides.list_unrestored(ladder_id=plans.ladder.pk, member_ids=overridden, at=at)
+        since |= {member_id: min(end, since.get(member_id, end)) for member_id, end in ended.items()}
+    states = {member_id: new.state for member_id, new in news.items()}
+    for part in batches(sorted(since), BATCH_MEMBERS):
+        recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at, states=states)
 
 
 def _mark_dirty(ladder: Ladder, since: Mapping[int, datetime]) -> None:

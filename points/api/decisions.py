@@ -1,13 +1,13 @@
 """What is decided about points over HTTP: redeem, adjust, reverse."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StrictInt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.openapi import IDEMPOTENCY_KEY, operation
-from core.api.types import Answer, Body, Integer, Points, Text
+from core.api.types import Answer, Body, DryRun, Outcome, Points, Reason, Text
 from core.api.views import idempotent
 from core.models import Scope
 from points.api.balances import BalanceAnswer, show_balance
@@ -30,13 +30,7 @@ def _some(points: int) -> int:
     return points
 
 
-def _said(reason: str) -> str:
-    if not reason.strip():
-        raise ValueError("say why")
-    return reason
-
-
-Reason = Annotated[Text, AfterValidator(_said), Field(description="Shown to the member too")]
+ShownReason = Annotated[Reason, Field(description="Shown to the member too")]
 
 
 class RedemptionBody(Body):
@@ -49,31 +43,24 @@ class RedemptionBody(Body):
 class AdjustmentBody(Body):
     """Points to give (> 0) or to take (< 0), and why."""
 
-    points: Annotated[Integer, AfterValidator(_some), Field(ge=-MAX_ADJUSTMENT, le=MAX_ADJUSTMENT)]
-    reason: Reason
+    points: Annotated[StrictInt, Field(ge=-MAX_ADJUSTMENT, le=MAX_ADJUSTMENT), AfterValidator(_some)]
+    reason: ShownReason
 
 
 class ReversalBody(Body):
     """The number of the redemption or adjustment to undo, and why."""
 
-    seq: Annotated[Integer, Field(ge=1, lt=1 << SEQ_BITS)]
-    reason: Reason
-
-
-class DryRunQuery(Body):
-    """`dry_run=true`: do everything, answer, and take it back."""
-
-    dry_run: Literal["true", "false"] = "false"
+    seq: Annotated[StrictInt, Field(ge=1, lt=1 << SEQ_BITS)]
+    reason: ShownReason
 
 
 class PostingAnswer(Answer):
     """The posting and the balances after it, as reads see them now.
 
-    `outcome`: `posted`; `repeated`, if the key had posted this before; `dry_run`, if nothing was kept (then without the
-    transaction, which there is not).
+    `outcome`: `repeated`, if the key had posted this before. A dry run leaves no transaction.
     """
 
-    outcome: Literal["posted", "repeated", "dry_run"]
+    outcome: Outcome
     transaction: TransactionAnswer | None
     balance: BalanceAnswer
 
@@ -99,17 +86,16 @@ class _DecisionView(WalletView):
             "at": self.at,
         }
 
-    def answer(self, posted: Posted, *, is_dry_run: bool = False) -> Response:
+    def answer(self, posted: Posted, *, dry_run: bool) -> Response:
         """Return the posting and what the member has now."""
         found = find_transaction(posted.transaction_id >> SEQ_BITS, seq_of(posted.transaction_id))
         standing = list_standings(member_id=self.member.pk, at=self.at, wallet_id=self.own.wallet.pk)[0]
-        outcome = "dry_run" if is_dry_run else "posted" if posted.is_new else "repeated"
         body = {
-            "outcome": outcome,
-            "transaction": None if is_dry_run else show_transaction(found),
+            "outcome": "recorded" if posted.is_new else "repeated",
+            "transaction": None if dry_run else show_transaction(found),
             "balance": show_balance(standing),
         }
-        return Response(body, 201 if outcome == "posted" else 200)
+        return Response(body, 201 if posted.is_new and not dry_run else 200)
 
 
 class RedemptionsView(_DecisionView):
@@ -119,17 +105,16 @@ class RedemptionsView(_DecisionView):
     @operation(
         summary="Redeem points",
         body=RedemptionBody,
-        query=DryRunQuery,
+        query=DryRun,
         answers={201: PostingAnswer, 200: PostingAnswer},
         parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=True)
     def post(self, _request: Request, **_address: Any) -> Response:
-        body = self.read(RedemptionBody)
-        is_dry_run = self.read_query(DryRunQuery).dry_run == "true"
-        with self.writing(dry_run=is_dry_run):
+        query, body = self.read_query(DryRun), self.read(RedemptionBody)
+        with self.writing(dry_run=query.dry_run):
             posted = operations.redeem(**self.told, points=body.points, reason=body.reason)
-            return self.answer(posted, is_dry_run=is_dry_run)
+            return self.answer(posted, dry_run=query.dry_run)
 
 
 class AdjustmentsView(_DecisionView):
@@ -138,15 +123,16 @@ class AdjustmentsView(_DecisionView):
     @operation(
         summary="Give or take points by a decision",
         body=AdjustmentBody,
+        query=DryRun,
         answers={201: PostingAnswer, 200: PostingAnswer},
         parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=True)
     def post(self, _request: Request, **_address: Any) -> Response:
-        body = self.read(AdjustmentBody)
-        with self.writing():
+        query, body = self.read_query(DryRun), self.read(AdjustmentBody)
+        with self.writing(dry_run=query.dry_run):
             posted = operations.adjust(**self.told, points=body.points, reason=body.reason, decided_by=self.decided_by)
-            return self.answer(posted)
+            return self.answer(posted, dry_run=query.dry_run)
 
 
 class ReversalsView(_DecisionView):
@@ -155,18 +141,19 @@ class ReversalsView(_DecisionView):
     @operation(
         summary="Reverse a redemption or an adjustment",
         body=ReversalBody,
+        query=DryRun,
         answers={201: PostingAnswer, 200: PostingAnswer},
         parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=True)
     def post(self, _request: Request, **_address: Any) -> Response:
-        body = self.read(ReversalBody)
+        query, body = self.read_query(DryRun), self.read(ReversalBody)
         account_id = self.own.account_id
         found = find_transaction(account_id, body.seq)
         if found is None:
             raise unknown_transaction()
-        with self.writing():
+        with self.writing(dry_run=query.dry_run):
             posted = operations.reverse(
                 **self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.decided_by
             )
-            return self.answer(posted)
+            return self.answer(posted, dry_run=query.dry_run)

@@ -161,7 +161,6 @@ class StatementView(WalletView):
         description="What has been posted. A vest or an expiry that fell due a moment ago may not be posted yet: it is "
         "not in the statement then, and the balances of GET members/{member}/points count it all the same.",
         answers={200: StatementPage},
-        is_list=True,
     )
     def get(self, _request: Request, **_address: Any) -> Response:
         return self.pages(list_statement(self.own.account_id), show_transaction)
@@ -187,7 +186,11 @@ class _TransactionView(WalletView):
 
 
 class TransactionView(_TransactionView):
-    @operation(summary="Read a transaction with its rules and lots", answers={200: TransactionDetailAnswer})
+    @operation(
+        summary="Read a transaction with its rules and lots",
+        answers={200: TransactionDetailAnswer},
+        operation_id="get_member_wallet_transaction",
+    )
     def get(self, _request: Request, seq: int, **_address: Any) -> Response:
         found = self.find(seq)
         story = self.tell(found)
@@ -201,7 +204,11 @@ class TransactionView(_TransactionView):
 
 
 class TransactionExplanationView(_TransactionView):
-    @operation(summary="Explain a transaction in sentences", answers={200: TransactionExplanation})
+    @operation(
+        summary="Explain a transaction in sentences",
+        answers={200: TransactionExplanation},
+        operation_id="get_member_wallet_transaction_explain",
+    )
     def get(self, _request: Request, seq: int, **_address: Any) -> Response:
         story = self.tell(self.find(seq))
         return Response({"seq": seq, "language": get_language(), "sentences": explain(story)})

@@ -53,7 +53,7 @@ class WalletListView(ApiView):
     scopes = {"GET": Scope.PROGRAMS_READ}
     is_open_to_members = True
 
-    @operation(summary="List the wallets with the policies in force", answers={200: WalletPage}, is_list=True)
+    @operation(summary="List the wallets with the policies in force", answers={200: WalletPage})
     def get(self, _request: Request) -> Response:
         published = WalletVersion.objects.filter(owner__program=self.program, status=VersionStatus.PUBLISHED)
         return self.pages(
@@ -66,7 +66,7 @@ class EarnRuleListView(ApiView):
     scopes = {"GET": Scope.PROGRAMS_READ}
     is_open_to_members = True
 
-    @operation(summary="List the earn rules in force", answers={200: EarnRulePage}, is_list=True)
+    @operation(summary="List the earn rules in force", answers={200: EarnRulePage})
     def get(self, _request: Request) -> Response:
         published = EarnRuleVersion.objects.filter(owner__program=self.program, status=VersionStatus.PUBLISHED)
         return self.pages(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
+from typing import Any
 
 from django.db import connection
 
@@ -23,14 +24,20 @@ from points.services.posting import Posting, Return, post_batch
 # At one instant what earns of orders comes before what takes back.
 _RANK = {SourceKind.ORDER: 0, SourceKind.ORDER_EDIT: 1, SourceKind.REFUND: 2, SourceKind.ACTIVITY: 3}
 
+# The columns of a fact, then those of a line.
 _PAID_LINES = """
-    SELECT order_id, id, program_amount_minor, sku, category FROM membership_orderline
-    WHERE order_id = ANY(%s) AND edit_id IS NULL ORDER BY order_id, position"""
+    SELECT o.id, o.member_id, o.paid_at, o.channel, l.id, l.program_amount_minor, l.sku, l.category
+    FROM membership_order o JOIN membership_orderline l ON l.order_id = o.id
+    WHERE o.id = ANY(%s) AND o.member_id IS NOT NULL AND l.edit_id IS NULL ORDER BY o.id, l.position"""
 
 _ADDED_LINES = """
-    SELECT e.id, l.id, l.program_amount_minor, l.sku, l.category
-    FROM membership_orderedit e JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
-    WHERE e.id = ANY(%s) ORDER BY e.id, l.position"""
+    SELECT e.id, e.member_id, e.edited_at, o.channel, l.id, l.program_amount_minor, l.sku, l.category
+    FROM membership_orderedit e
+    JOIN membership_order o ON o.id = e.order_id
+    JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
+    WHERE e.id = ANY(%s) AND e.member_id IS NOT NULL ORDER BY e.id, l.position"""
+
+_ACTIVITIES = "SELECT id, member_id, occurred_at, kind FROM membership_activity WHERE id = ANY(%s)"
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,10 @@ class Terms:
         if version is None:
             raise LookupError(f"wallet {wallet.code} has no published policy at {at}")
         return self._policies[version.pk]
+
+    def get_wallet_code(self, wallet_id: int) -> str:
+        """Return the code of one of the program's wallets."""
+        return next(code for code, wallet in self._wallets.items() if wallet.pk == wallet_id)
 
     def has_wallet(self, wallet_id: int) -> bool:
         """Tell whether the wallet is one of the program's."""
@@ -157,8 +168,9 @@ def earn(
     """
     terms = terms_of(program)
     postings = [
-        *_order_postings(terms, order_ids),
-        *_edit_postings(terms, edit_ids),
+        *_line_postings(terms, SourceKind.ORDER, _PAID_LINES, order_ids),
+        # What edits added earns by the rules and the tier of the edit's instant.
+        *_line_postings(terms, SourceKind.ORDER_EDIT, _ADDED_LINES, edit_ids),
         *_activity_postings(terms, activity_ids),
         *_refund_postings(terms, refund_ids),
     ]
@@ -186,32 +198,20 @@ def evaluate_order(
     return found
 
 
-def _order_postings(terms: Terms, order_ids: Sequence[int]) -> Iterator[Posting]:
-    facts = _facts("SELECT id, member_id, paid_at, channel FROM membership_order WHERE id = ANY(%s)", order_ids)
-    yield from _line_postings(terms, facts, SourceKind.ORDER, _lines(_PAID_LINES, facts))
-
-
-def _edit_postings(terms: Terms, edit_ids: Sequence[int]) -> Iterator[Posting]:
-    """Yield what the lines earn that edits added: by the rules and the tier of the edit's instant."""
-    facts = _facts(
-        "SELECT e.id, e.member_id, e.edited_at, o.channel FROM membership_orderedit e"
-        " JOIN membership_order o ON o.id = e.order_id WHERE e.id = ANY(%s)",
-        edit_ids,
-    )
-    yield from _line_postings(terms, facts, SourceKind.ORDER_EDIT, _lines(_ADDED_LINES, facts))
-
-
-def _line_postings(
-    terms: Terms, facts: Sequence[Fact], kind: SourceKind, lines: Mapping[int, Sequence[rules.Line]]
-) -> Iterator[Posting]:
-    contexts = contexts_of(terms, facts)
-    for fact in facts:
+def _line_postings(terms: Terms, kind: SourceKind, query: str, ids: Sequence[int]) -> Iterator[Posting]:
+    facts: dict[int, Fact] = {}
+    lines: dict[int, list[rules.Line]] = defaultdict(list)
+    for fact_id, member_id, at, label, *line in _read(query, ids):
+        facts.setdefault(fact_id, Fact(fact_id, member_id, at, label))
+        lines[fact_id].append(rules.Line(*line))
+    contexts = contexts_of(terms, list(facts.values()))
+    for fact in facts.values():
         found = evaluate_order(terms, lines[fact.id], at=fact.at, context=contexts[fact.id])
         yield from _earnings(terms, fact, kind, found)
 
 
 def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Posting]:
-    facts = _facts("SELECT id, member_id, occurred_at, kind FROM membership_activity WHERE id = ANY(%s)", activity_ids)
+    facts = [Fact(*row) for row in _read(_ACTIVITIES, activity_ids)]
     contexts = contexts_of(terms, facts)
     for fact in facts:
         found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
@@ -282,22 +282,12 @@ def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Postin
             )
 
 
-def _facts(sql: str, ids: Sequence[int]) -> list[Fact]:
+def _read(query: str, ids: Sequence[int]) -> list[tuple[Any, ...]]:
     if not ids:
         return []
     with connection.cursor() as cursor:
-        cursor.execute(sql, [list(ids)])
-        return [Fact(*row) for row in cursor.fetchall() if row[1] is not None]
-
-
-def _lines(sql: str, facts: Sequence[Fact]) -> dict[int, list[rules.Line]]:
-    lines: dict[int, list[rules.Line]] = defaultdict(list)
-    if facts:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [[fact.id for fact in facts]])
-            for fact_id, line_id, amount_minor, sku, category in cursor.fetchall():
-                lines[fact_id].append(rules.Line(line_id, amount_minor, sku, category))
-    return lines
+        cursor.execute(query, [list(ids)])
+        return list(cursor.fetchall())
 
 
 def contexts_of(terms: Terms, facts: Sequence[Fact]) -> dict[int, rules.Context]:

@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from core.api.pages import PageOf
-from core.api.problems import ProblemBody
-from core.api.types import Answer
-from membership.models import Activity, Order, OrderEdit, Refund
+from core.api.types import Answer, Outcome
+from membership.models import Activity, Order, OrderEdit, OrderLine, Refund
 
 OrderStatus = Literal["paid", "returned"]
 
@@ -145,9 +144,6 @@ class Effect(Answer):
     tiers: list[TierEffect]
 
 
-Outcome = Literal["recorded", "repeated"]
-
-
 class OrderRecorded(Answer):
     """The order as it is stored now, and what followed from what was told."""
 
@@ -170,20 +166,6 @@ class ActivityRecorded(Answer):
     outcome: Outcome
     activity: ActivityAnswer
     effect: Effect
-
-
-class FactResult(Answer):
-    """What became of one item of a batch; `problem` says why it was refused."""
-
-    external_id: str | None
-    status: Literal["recorded", "repeated", "refused"]
-    problem: ProblemBody | None
-
-
-class FactBatchAnswer(Answer):
-    """One result for each item, in the order in which they were sent."""
-
-    results: list[FactResult]
 
 
 def show_order(order: Order) -> dict[str, Any]:
@@ -250,8 +232,10 @@ def show_refund_whole(refund: Refund) -> dict[str, Any]:
     }
 
 
-def show_order_whole(order: Order, edits: list[OrderEdit], refunds: list[Refund]) -> dict[str, Any]:
-    """Return an order with its lines, which it has prefetched, its edits, and the refunds that touch it."""
+def show_order_whole(
+    order: Order, lines: list[OrderLine], edits: list[OrderEdit], refunds: list[Refund]
+) -> dict[str, Any]:
+    """Return an order with its lines, its edits, and the refunds that touch it."""
     names = {edit.pk: edit.external_id for edit in edits}
     return show_order(order) | {
         "lines": [
@@ -267,7 +251,7 @@ def show_order_whole(order: Order, edits: list[OrderEdit], refunds: list[Refund]
                 "returned_units": line.returned_units,
                 "returned_program_minor": line.returned_minor,
             }
-            for line in order.lines.all()
+            for line in lines
         ],
         "edits": [
             {

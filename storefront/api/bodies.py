@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictInt, StringConstraints
 
-from core.api.types import Body, Currency, ExternalId, Instant, Integer, Minor, Name
+from core.api.types import Body, Currency, ExternalId, Instant, Minor, Name
 from membership.fact_checks import CODE_LENGTH, MAX_COUNT, MAX_QUALITY
 from membership.fact_inputs import (
     ActivityInput,
@@ -19,7 +19,7 @@ from membership.fact_inputs import (
 # Far above real baskets: what bounds the work of one request.
 MAX_LINES = 1_000
 
-Units = Annotated[Integer, Field(ge=1, le=MAX_COUNT, description="Whole pieces")]
+Units = Annotated[StrictInt, Field(ge=1, le=MAX_COUNT, description="Whole pieces")]
 ItemCode = Annotated[str, StringConstraints(max_length=CODE_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^\x00-\x1f\x7f]*$")]
 ProgramMinor = Annotated[
@@ -145,7 +145,7 @@ class ActivityBody(Body):
     kind: Label
     source: Name = ""
     occurred_at: Instant
-    quality: Annotated[Integer, Field(ge=-MAX_QUALITY, le=MAX_QUALITY)] | None = None
+    quality: Annotated[StrictInt, Field(ge=-MAX_QUALITY, le=MAX_QUALITY)] | None = None
 
     def told(self) -> ActivityInput:
         """Return the activity as a fact."""

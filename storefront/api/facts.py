@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from rest_framework.response import Response
@@ -10,19 +9,11 @@ from rest_framework.response import Response
 from core.api.views import ApiView
 from core.models import Scope
 
-# How far a storefront's clock may be ahead of ours.
-CLOCK_TOLERANCE = timedelta(minutes=5)
-
 
 class FactView(ApiView):
-    """A view of facts. Those dated later than CLOCK_TOLERANCE from now are refused."""
+    """A view of facts. Those dated after `latest` are refused."""
 
     scopes: ClassVar = {"GET": Scope.FACTS_READ, "POST": Scope.FACTS_WRITE}
-
-    @property
-    def last(self) -> datetime:
-        """The latest instant that a fact may have."""
-        return self.at + CLOCK_TOLERANCE
 
     @contextmanager
     def trying(self, *, dry_run: bool) -> Iterator[None]:

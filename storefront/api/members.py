@@ -1,4 +1,4 @@
-"""A member whole in one call: who they are, what they hold, what is missing to the next tier, and what they can spend."""
+"""A member whole in one call: who they are, what they hold, what the next tier needs, and what they can spend."""
 
 from typing import Any
 

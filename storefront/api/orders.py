@@ -1,6 +1,6 @@
 """Paid orders, their edits and cancellations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,8 @@ from pydantic import Field, WrapValidator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.filters import InstantFilter
+from core.api.batches import MAX_ITEMS, BatchAnswer, keep_mistakes
+from core.api.filters import InstantFilter, TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
 from core.api.problems import Problem
 from core.api.types import Body, DryRun
@@ -20,16 +21,17 @@ from core.api.views import idempotent
 from core.models import Program
 from membership.fact_checks import cancel_refund_id, check_order, edit_refund_id, frame_of
 from membership.fact_inputs import BadFact, OrderInput
-from membership.models import Order, OrderEdit, OrderKey, Refund, RefundLine
+from membership.models import Order, OrderEdit, OrderKey, OrderLine, Refund, RefundLine
+from membership.services.facts import RecordedFacts
+from membership.services.orders import get_new_order
 from storefront.api.answers import (
-    FactBatchAnswer,
     OrderAnswer,
     OrderPage,
     OrderRecorded,
     show_order,
     show_order_whole,
 )
-from storefront.api.batches import MAX_ITEMS, Batch, Key, keep_mistakes, tell
+from storefront.api.batches import Batch, Key, tell
 from storefront.api.bodies import CancelBody, OrderBody, OrderEditBody
 from storefront.api.facts import FactView
 from storefront.effects import Traces, find_effect
@@ -45,11 +47,11 @@ class OrderBatchBody(Body):
 
 
 class OrderFilter(django_filters.FilterSet):  # type: ignore[misc]
-    member = django_filters.CharFilter(field_name="member__external_id")
+    member = TextFilter(field_name="member__external_id")
     paid_from = InstantFilter(field_name="paid_at", lookup_expr="gte")
     paid_before = InstantFilter(field_name="paid_at", lookup_expr="lt")
-    market = django_filters.CharFilter()
-    channel = django_filters.CharFilter()
+    market = TextFilter()
+    channel = TextFilter()
     status = django_filters.ChoiceFilter(choices=[("paid", "paid"), ("returned", "returned")], method="of_status")
 
     def of_status(self, orders: QuerySet[Order], _name: str, status: str) -> QuerySet[Order]:
@@ -62,63 +64,58 @@ class StoredOrder:
     """An order with its lines, its edits, and the refunds that touch it with theirs."""
 
     order: Order
+    lines: list[OrderLine]
     edits: list[OrderEdit]
     refunds: list[Refund]
 
     def show(self) -> dict[str, Any]:
         """Return the order whole."""
-        return show_order_whole(self.order, self.edits, self.refunds)
+        return show_order_whole(self.order, self.lines, self.edits, self.refunds)
 
     def paid_effect(self, program: Program) -> dict[str, Any]:
         """Return what followed from its payment."""
-        return self._effect(program, self.order.paid_at, earned=self._lines_of(None))
+        return self._effect(program, self.order.paid_at, order_id=self.order.pk)
 
     def edit_effect(self, program: Program, external_id: str) -> dict[str, Any]:
         """Return what followed from one of its edits, with the refund of what that took out."""
         edit = next(one for one in self.edits if one.external_id == external_id)
         removed = self._refund_lines(edit_refund_id(self.order.external_id, external_id))
-        return self._effect(program, edit.edited_at, earned=self._lines_of(edit.pk), back=removed)
+        return self._effect(program, edit.edited_at, order_id=self.order.pk, edit_id=edit.pk, refund_lines=removed)
 
     def refund_effect(self, program: Program, external_id: str) -> dict[str, Any]:
         """Return what followed from one of its refunds."""
         at = next(one.refunded_at for one in self.refunds if one.external_id == external_id)
-        return self._effect(program, at, back=self._refund_lines(external_id))
-
-    def _lines_of(self, edit_id: int | None) -> list[int]:
-        return [line.pk for line in self.order.lines.all() if line.edit_id == edit_id]
+        return self._effect(program, at, refund_lines=self._refund_lines(external_id))
 
     def _refund_lines(self, external_id: str) -> list[RefundLine]:
         return [line for one in self.refunds if one.external_id == external_id for line in one.lines.all()]
 
-    def _effect(
-        self, program: Program, at: datetime, *, earned: Sequence[int] = (), back: Sequence[RefundLine] = ()
-    ) -> dict[str, Any]:
-        return find_effect(program, Traces(member_id=self.order.member_id, at=at, sources=earned, refund_lines=back))
+    def _effect(self, program: Program, at: datetime, **left: Any) -> dict[str, Any]:
+        return find_effect(program, Traces(member_id=self.order.member_id, at=at, **left))
 
 
-def read_order(program: Program, external_id: str, *, is_new: bool = False) -> StoredOrder:
-    """Return an order; a new one has been neither edited nor refunded.
+def read_order(program: Program, external_id: str) -> StoredOrder:
+    """Return an order.
 
     Raises: Problem 404.
     """
     key = OrderKey.objects.filter(program=program, external_id=external_id).values("order_id")
-    orders = Order.objects.filter(pk=Subquery(key)).select_related("member").prefetch_related("lines")
-    order = orders.first() if is_new else orders.prefetch_related("edits").first()
+    orders = Order.objects.filter(pk=Subquery(key)).select_related("member").prefetch_related("lines", "edits")
+    order = orders.first()
     if order is None:
         raise Problem(404, "unknown_order", "The program has no order with this id.")
-    if is_new:
-        return StoredOrder(order, [], [])
-    touching = RefundLine.objects.filter(order_line__in=[line.pk for line in order.lines.all()])
+    lines = list(order.lines.all())
+    touching = RefundLine.objects.filter(order_line__in=[line.pk for line in lines])
     refunds = Refund.objects.filter(Q(order=order) | Q(pk__in=set(touching.values_list("refund_id", flat=True))))
     refunds = refunds.select_related("member", "order").prefetch_related("lines__order_line__order")
-    return StoredOrder(order, list(order.edits.all()), list(refunds.order_by("refunded_at", "external_id")))
+    return StoredOrder(order, lines, list(order.edits.all()), list(refunds.order_by("refunded_at", "external_id")))
 
 
 class OrdersView(FactView):
     filterset_class = OrderFilter
     queryset = Order.objects.all()
 
-    @operation(summary="List orders, the last recorded first", answers={200: OrderPage}, is_list=True)
+    @operation(summary="List orders, the last recorded first", answers={200: OrderPage})
     def get(self, _request: Request) -> Response:
         orders = Order.objects.filter(program=self.program).select_related("member").order_by("-id")
         return self.pages(orders, show_order)
@@ -136,11 +133,22 @@ class OrdersView(FactView):
     def post(self, _request: Request) -> Response:
         query, told = self.read_query(DryRun), self.read(OrderBody).told()
         with self.trying(dry_run=query.dry_run):
-            recorded = intake.record(program=self.program, orders=[told], last=self.last, at=self.at)
-            is_new = bool(recorded.order_ids)
-            stored = read_order(self.program, told.external_id, is_new=is_new)
+            recorded = intake.record(program=self.program, orders=[told], last=self.latest, at=self.at)
+            stored = (
+                self._new_order(told, recorded) if recorded.order_ids else read_order(self.program, told.external_id)
+            )
             content = {"order": stored.show(), "effect": stored.paid_effect(self.program)}
-        return self.answer(content, is_new=is_new, dry_run=query.dry_run)
+        return self.answer(content, is_new=bool(recorded.order_ids), dry_run=query.dry_run)
+
+    def _new_order(self, told: OrderInput, recorded: RecordedFacts) -> StoredOrder:
+        order, lines = get_new_order(
+            program=self.program,
+            told=told,
+            order_id=recorded.order_ids[0],
+            member_id=next(iter(recorded.first_fact_at), None),
+            at=self.at,
+        )
+        return StoredOrder(order, lines, edits=[], refunds=[])
 
 
 class OrderBatchView(FactView):
@@ -149,16 +157,16 @@ class OrderBatchView(FactView):
         description="Each is recorded, repeated or refused by itself; pointers are within the item.",
         body=OrderBatchBody,
         query=DryRun,
-        answers={200: FactBatchAnswer},
+        answers={200: BatchAnswer},
     )
     def post(self, _request: Request) -> Response:
         query, body = self.read_query(DryRun), self.read(OrderBatchBody)
-        batch = Batch(frame_of(self.program, last=self.last), check_order, self._record)
+        batch = Batch(frame_of(self.program, last=self.latest), check_order, self._record)
         with self.trying(dry_run=query.dry_run):
             return Response({"results": batch.take(tell(body.orders))})
 
     def _record(self, orders: list[OrderInput]) -> set[Key]:
-        recorded = intake.record(program=self.program, orders=orders, last=self.last, at=self.at)
+        recorded = intake.record(program=self.program, orders=orders, last=self.latest, at=self.at)
         return set(Order.objects.filter(pk__in=recorded.order_ids).values_list("external_id"))
 
 
@@ -187,7 +195,7 @@ class CancelOrderView(FactView):
                     order=order,
                     external_id=name,
                     cancelled_at=body.cancelled_at,
-                    last=self.last,
+                    last=self.latest,
                     at=self.at,
                 )
             stored = read_order(self.program, order)
@@ -209,7 +217,7 @@ class OrderEditsView(FactView):
         query, told = self.read_query(DryRun), self.read(OrderEditBody).told(order)
         with self.trying(dry_run=query.dry_run):
             with _of_address({}):
-                recorded = intake.edit_order(program=self.program, edit=told, last=self.last, at=self.at)
+                recorded = intake.edit_order(program=self.program, edit=told, last=self.latest, at=self.at)
             stored = read_order(self.program, order)
             content = {"order": stored.show(), "effect": stored.edit_effect(self.program, told.external_id)}
         return self.answer(content, is_new=bool(recorded.edit_ids), dry_run=query.dry_run)

@@ -8,7 +8,8 @@ from pydantic import Field, WrapValidator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.filters import InstantFilter
+from core.api.batches import MAX_ITEMS, BatchAnswer, keep_mistakes
+from core.api.filters import InstantFilter, TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
 from core.api.problems import Problem
 from core.api.types import Body, DryRun, ExternalId
@@ -18,14 +19,13 @@ from membership.fact_checks import check_refund, frame_of
 from membership.fact_inputs import RefundInput
 from membership.models import Refund
 from storefront.api.answers import (
-    FactBatchAnswer,
     RefundAnswer,
     RefundPage,
     RefundRecorded,
     show_refund,
     show_refund_whole,
 )
-from storefront.api.batches import MAX_ITEMS, Batch, Key, keep_mistakes, tell
+from storefront.api.batches import Batch, Key, tell
 from storefront.api.bodies import RefundBody
 from storefront.api.facts import FactView
 from storefront.effects import Traces, find_effect
@@ -47,8 +47,8 @@ class RefundQuery(Body):
 
 
 class RefundFilter(django_filters.FilterSet):  # type: ignore[misc]
-    member = django_filters.CharFilter(field_name="member__external_id")
-    order = django_filters.CharFilter(field_name="order__external_id")
+    member = TextFilter(field_name="member__external_id")
+    order = TextFilter(field_name="order__external_id")
     refunded_from = InstantFilter(field_name="refunded_at", lookup_expr="gte")
     refunded_before = InstantFilter(field_name="refunded_at", lookup_expr="lt")
 
@@ -57,7 +57,7 @@ class RefundsView(FactView):
     filterset_class = RefundFilter
     queryset = Refund.objects.all()
 
-    @operation(summary="List refunds, the last recorded first", answers={200: RefundPage}, is_list=True)
+    @operation(summary="List refunds, the last recorded first", answers={200: RefundPage})
     def get(self, _request: Request) -> Response:
         refunds = Refund.objects.filter(program=self.program).select_related("member", "order").order_by("-id")
         return self.pages(refunds, show_refund)
@@ -75,7 +75,7 @@ class RefundsView(FactView):
     def post(self, _request: Request) -> Response:
         query, told = self.read_query(DryRun), self.read(RefundBody).told()
         with self.trying(dry_run=query.dry_run):
-            recorded = intake.record(program=self.program, refunds=[told], last=self.last, at=self.at)
+            recorded = intake.record(program=self.program, refunds=[told], last=self.latest, at=self.at)
             refund = _whole(self.program, told.external_id).get(member__external_id=told.member or None)
             traces = Traces(member_id=refund.member_id, at=refund.refunded_at, refund_lines=refund.lines.all())
             content = {"refund": show_refund_whole(refund), "effect": find_effect(self.program, traces)}
@@ -88,16 +88,16 @@ class RefundBatchView(FactView):
         description="Each is recorded, repeated or refused by itself; pointers are within the item.",
         body=RefundBatchBody,
         query=DryRun,
-        answers={200: FactBatchAnswer},
+        answers={200: BatchAnswer},
     )
     def post(self, _request: Request) -> Response:
         query, body = self.read_query(DryRun), self.read(RefundBatchBody)
-        batch = Batch(frame_of(self.program, last=self.last), check_refund, self._record)
+        batch = Batch(frame_of(self.program, last=self.latest), check_refund, self._record)
         with self.trying(dry_run=query.dry_run):
             return Response({"results": batch.take(tell(body.refunds))})
 
     def _record(self, refunds: list[RefundInput]) -> set[Key]:
-        recorded = intake.record(program=self.program, refunds=refunds, last=self.last, at=self.at)
+        recorded = intake.record(program=self.program, refunds=refunds, last=self.latest, at=self.at)
         new = Refund.objects.filter(pk__in=recorded.refund_ids).values_list("external_id", "member__external_id")
         return {(name, member or "") for name, member in new}
 

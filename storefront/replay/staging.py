@@ -159,9 +159,9 @@ def _shift(ends_on: date) -> None:
         )
         last: datetime | None = cursor.fetchone()[0]
         if last is not None:
-            shift = ends_on - last.astimezone(UTC).date()
-            cursor.execute("UPDATE replay_orders SET ordered_at = ordered_at + %s", [shift])
-            cursor.execute("UPDATE replay_refunds SET refunded_at = refunded_at + %s", [shift])
+            days = (ends_on - last.astimezone(UTC).date()).days
+            cursor.execute("UPDATE replay_orders SET ordered_at = ordered_at + make_interval(days => %s)", [days])
+            cursor.execute("UPDATE replay_refunds SET refunded_at = refunded_at + make_interval(days => %s)", [days])
 
 
 def drop() -> None:

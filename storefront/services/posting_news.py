@@ -126,7 +126,7 @@ def _news(row: _Row) -> News:
     data: dict[str, Any] = {
         "member": row.member,
         "wallet": row.wallet,
-        "transaction": _seq(row.id),
+        "seq": _seq(row.id),
         "points": row.points if kind in _SIGNED else abs(row.points),
     }
     match kind:
@@ -142,9 +142,9 @@ def _news(row: _Row) -> News:
     return News(kind, row.member, data, row.effective_at)
 
 
-def _seq(row_id: int | None) -> str | None:
+def _seq(row_id: int | None) -> int | None:
     """Return the number by which a wallet's transaction is addressed."""
-    return None if row_id is None else str(row_id & (1 << SEQ_BITS) - 1)
+    return None if row_id is None else row_id & (1 << SEQ_BITS) - 1
 
 
 def _text(at: datetime | None) -> str | None:

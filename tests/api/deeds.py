@@ -66,7 +66,7 @@ class DeedView(UnguardedView):
     scopes = UnguardedView.scopes | {"GET": Scope.POINTS_READ}
     filterset_class = DeedFilter
 
-    @operation(summary="List deeds", answers={200: DeedPage}, is_list=True)
+    @operation(summary="List deeds", answers={200: DeedPage})
     def get(self, _request: Request) -> Response:
         entries = AuditEntry.objects.filter(action="deed", program=self.program).order_by("id")
         return self.pages(entries, lambda entry: {"what": entry.target, "number": entry.pk})

@@ -22,7 +22,7 @@ def members(program: Program) -> None:
 
 
 def outcomes(results: list[dict[str, Any]]) -> list[tuple[str | None, str, str | None]]:
-    return [(one["external_id"], one["status"], one["problem"]["code"] if one["problem"] else None) for one in results]
+    return [(one["external_id"], one["outcome"], one["problem"]["code"] if one["problem"] else None) for one in results]
 
 
 def send(api: Api, kind: str, items: list[Any], **query: str) -> list[tuple[str | None, str, str | None]]:

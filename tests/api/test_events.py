@@ -58,7 +58,7 @@ def test_what_is_gone_is_said_to_be_gone(api: Api, announced: list[Event]) -> No
 )  # fmt: skip
 def test_a_query_that_makes_no_sense_is_refused(api: Api, announced: list[Event], query: dict[str, str]) -> None:
     reply = api.get("events", **query)
-    assert (reply.status, reply.code) == (400, "invalid_parameter")
+    assert (reply.status, reply.code) == (400, "events_ahead")
 
 
 def test_the_feed_needs_its_scope(make_key: MakeKey, announced: list[Event]) -> None:

@@ -186,6 +186,23 @@ def test_one_key_sent_by_many_at_once_has_one_effect_and_one_answer(api: Api) ->
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_key_that_is_freed_while_others_ask_for_it_is_theirs_or_in_flight(program: Program) -> None:
+    """The row that kept a sender from inserting its own may be gone when it is read."""
+
+    def take_and_free() -> None:
+        for _ in range(100):
+            try:
+                lease = idempotency.begin(program_id=program.pk, caller="key", key="k", request_digest=b"", at=NOW)
+            except idempotency.InFlight:
+                continue
+            assert isinstance(lease, idempotency.Lease)
+            idempotency.release(lease)
+
+    in_parallel([take_and_free] * 8)
+    assert not IdempotencyRecord.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_control_without_the_lease_each_has_an_effect(api: Api) -> None:
     answers = in_parallel([partial(api.post, "deeds/unguarded", DEED, key="k")] * SENDERS)
     assert ({answer.status for answer in answers}, deeds.count_deeds()) == ({201}, SENDERS)

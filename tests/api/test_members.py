@@ -86,7 +86,7 @@ def test_of_a_batch_each_is_taken_or_refused_by_itself(api: Api) -> None:
         "joined_at": "2027-01-01T00:00:00Z"}, "nonsense"]  # fmt: skip
     reply = api.post("members/batch", {"members": told})
     assert reply.status == 200
-    found = [(each["external_id"], each["status"]) for each in reply.json["results"]]
+    found = [(each["external_id"], each["outcome"]) for each in reply.json["results"]]
     assert found == [
         ("ada", "recorded"), ("old", "repeated"), ("x", "refused"), ("ada", "repeated"), ("y", "refused"),
         (None, "refused"),

@@ -170,6 +170,13 @@ def test_cancels_all_that_is_left(api: Api, program: Program) -> None:
     assert_sound(program)
 
 
+def test_a_refusal_names_the_order_as_the_storefront_does(api: Api) -> None:
+    api.post("orders", order("Web-7"))
+    api.post("orders/Web-7/cancel", {})
+    refused = api.post("orders/Web-7/cancel", {"external_id": "other"})
+    assert refused.json["detail"] == "Nothing is left of order Web-7."
+
+
 def test_a_cancellation_sent_again_is_repeated(api: Api) -> None:
     first = api.post("orders/o1/cancel", {})
     before = written()

@@ -31,6 +31,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"paid_at": "2026-05-01T10:00:00"}, "invalid_request", "/paid_at"),
     ({"paid_at": "yesterday"}, "invalid_request", "/paid_at"),
     ({"paid_at": 1777629600}, "invalid_request", "/paid_at"),
+    ({"paid_at": "0001-01-01T00:00:00+14:00"}, "invalid_request", "/paid_at"),
+    ({"paid_at": "9999-12-31T23:59:59-14:00"}, "invalid_request", "/paid_at"),
     ({"paid_at": "2026-06-01T12:05:01Z"}, "in_future", "/paid_at"),
     ({"paid_at": "1800-01-01T00:00:00Z"}, "invalid_value", "/paid_at"),
     ({"external_id": ""}, "invalid_request", "/external_id"),
@@ -187,8 +189,10 @@ def _all(name: str, units: int, minor: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "query", [{"paid_from": "2026-05-01"}, {"paid_from": "2026-05-01T10:00:00"}, {"status": "open"}, {"colour": "red"}]
-)
+    "query",
+    [{"paid_from": "2026-05-01"}, {"paid_from": "2026-05-01T10:00:00"}, {"paid_from": "9999-12-31T23:59:59-14:00"},
+     {"status": "open"}, {"colour": "red"}],
+)  # fmt: skip
 def test_refuses_filters_that_mean_nothing(api: Api, query: dict[str, str]) -> None:
     assert_problem(api.get("orders", **query), 400, "invalid_parameter")
 

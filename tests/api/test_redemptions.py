@@ -45,7 +45,7 @@ def token(api: Api, member: str = "ann") -> Api:
 def test_a_redemption_answers_the_posting_and_the_balance(ann: Program, api: Api) -> None:
     answer = api.post(REDEEM, {"points": 30, "reason": "a mug"}, key="k1")
     assert answer.status == 201
-    assert answer.json["outcome"] == "posted"
+    assert answer.json["outcome"] == "recorded"
     assert answer.json["transaction"] == api.get(STATEMENT).json["results"][0]
     assert answer.json["transaction"]["points"] == -30
     assert answer.json["balance"] == {
@@ -79,7 +79,7 @@ def test_after_the_record_lapsed_the_ledger_still_knows_the_key(ann: Program, ap
 def test_a_dry_run_answers_and_keeps_nothing(ann: Program, api: Api) -> None:
     before = posted()
     answer = api.post(REDEEM, {"points": 30}, key="k1", query={"dry_run": "true"})
-    assert (answer.status, answer.json["outcome"], answer.json["transaction"]) == (200, "dry_run", None)
+    assert (answer.status, answer.json["outcome"], answer.json["transaction"]) == (200, "recorded", None)
     assert answer.json["balance"]["available"] == 70
     assert api.post(REDEEM, {"points": 300}, key="k1", query={"dry_run": "true"}).code == "insufficient_points"
     assert posted() == before

@@ -180,6 +180,7 @@ def test_sentences_are_made_in_the_language_asked_for(api: Api, ada: int, progra
         (EXPLAIN, {"tier": "tin"}, 400, "unknown_tier"),
         (EXPLAIN, {"tier": "No Code"}, 400, "invalid_parameter"),
         (EXPLAIN, {"at": "yesterday"}, 400, "invalid_parameter"),
+        (EXPLAIN, {"at": "9999-12-31T23:59:59Z"}, 400, "invalid_parameter"),
         (EXPLAIN, {"at": "2020-01-01T00:00:00Z"}, 404, "no_tier"),
         ("members/ada/tiers/club/explain", {}, 404, "unknown_ladder"),
         ("members/eve/tiers/main/explain", {}, 404, "unknown_member"),

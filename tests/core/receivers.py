@@ -1,6 +1,7 @@
 """A receiver of webhooks inside the test's process, which answers as it is told and remembers what came."""
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,30 @@ def receiving() -> Iterator[Receiver]:
             yield receiver
         finally:
             server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def speaking(*, says: bytes) -> Iterator[str]:
+    """Say these bytes to whoever connects, whatever they ask, and return the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(65_536)
+                    client.sendall(says)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

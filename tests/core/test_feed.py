@@ -161,6 +161,31 @@ def test_a_feed_of_which_nothing_is_kept_remembers_its_number(program: Program) 
     assert read(program, 3) == ([4], 4)
 
 
+def test_what_goes_while_it_is_read_is_not_passed_over(program: Program) -> None:
+    """The clean-up removes the old end after the first of the reader's statements, or the second, and so on."""
+    announce(program, *"abcde")
+    for place in range(1, 4):
+        statements = 0
+
+        def clean_up_before(execute: Any, sql: str, params: Any, many: bool, context: Any, place: int = place) -> Any:
+            nonlocal statements
+            statements += 1
+            if statements == place:
+                with connection.cursor() as cursor:
+                    cursor.execute("DELETE FROM core_event WHERE number <= 3")
+            return execute(sql, params, many, context)
+
+        with transaction.atomic():
+            with connection.execute_wrapper(clean_up_before):
+                try:
+                    numbers, _ = read(program, 0)
+                except EventsGone:
+                    numbers = []
+            assert numbers in ([], [1, 2, 3]), place
+            assert not Event.objects.filter(number=1).exists()
+            transaction.set_rollback(True)
+
+
 def test_a_number_that_the_feed_has_not_reached_is_refused(program: Program) -> None:
     announce(program, "a")
     with pytest.raises(EventsAhead) as ahead:

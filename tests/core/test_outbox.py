@@ -72,6 +72,16 @@ def test_every_subscriber_gets_every_event_once_and_in_order(program: Program, s
     assert told == {"a": [0, 1, 2, 3, 4], "b": [0, 1, 2, 3, 4]}
 
 
+def test_who_drains_delivers_what_a_worker_with_a_later_clock_dispatched(
+    program: Program, subscribe: Subscribe
+) -> None:
+    """A day's close works at the instant at which it began; other workers go on dispatching what it brings about."""
+    subscribe("a", record_effect)
+    _publish(program)
+    outbox.dispatch(at=NOW + timedelta(minutes=10))
+    assert outbox.drain(at=NOW) == outbox.Delivery(done=1, failed=0)
+
+
 def test_an_event_without_subscribers_is_done_with(program: Program) -> None:
     _publish(program)
     assert outbox.drain(at=NOW) == outbox.Delivery(0, 0)

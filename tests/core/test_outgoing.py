@@ -4,6 +4,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,18 @@ def test_another_address_is_tried_if_one_does_not_answer(inside_allowed: None, m
     message = receiver.came[0]
     assert (message.path, message.headers["host"]) == ("/hook?a=b", f"shop.example:{port}")
     assert (message.headers["x-one"], message.headers["content-type"]) == ("1", "application/json")
+
+
+def test_many_addresses_take_no_longer_than_the_whole(inside_allowed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them accepts the connection and says nothing more."""
+    monkeypatch.setattr(outgoing, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(outgoing, "WHOLE_SECONDS", 0.5)
+    with socket.create_server(("0.0.0.0", 0), backlog=100) as server:  # noqa: S104
+        monkeypatch.setattr(socket, "getaddrinfo", _resolver(*(f"127.0.0.{n}" for n in range(1, 21))))
+        begun = time.monotonic()
+        with pytest.raises(outgoing.NO_ANSWER):
+            post(f"https://shop.example:{server.getsockname()[1]}/hook", body=b"{}", headers={})
+    assert time.monotonic() - begun < 1.5
 
 
 def test_a_redirect_is_an_answer(inside_allowed: None) -> None:

@@ -15,12 +15,12 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
 from core import locks
-from core.models import Program, WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from core.models import AuditEntry, Program, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from core.services import webhook_sending, webhooks
 from core.services.webhook_sending import LEASE, PER_ENDPOINT, send_due
 from core.tasks import send_webhooks
 from tests.core.conftest import NOW
-from tests.core.receivers import Receiver, receiving, url_of_this_database
+from tests.core.receivers import Receiver, receiving, speaking, url_of_this_database
 from tests.core.test_feed import make_program
 from tests.core.test_webhooks import BY, announce
 from tests.membership.two_connections import overlap
@@ -219,6 +219,36 @@ def test_an_endpoint_is_deleted_while_an_outcome_is_written(receiver: Receiver) 
     )
     assert not WebhookAttempt.objects.exists()
     assert not WebhookEndpoint.objects.exists()
+
+
+def test_an_answer_that_cannot_be_stored_is_an_outcome_like_any_other(receiver: Receiver) -> None:
+    """It is not lost, and neither is what was sent to others meanwhile."""
+    program = make_program()
+    with speaking(says=b"\0 no HTTP\r\n\r\n") as url:
+        babbling, sound = make_endpoint(program, url), make_endpoint(program, receiver.url)
+        announce(program, "a", "b")
+        assert send_due(clock=lambda: NOW) == 4
+    assert WebhookDelivery.objects.filter(endpoint=sound, delivered_at=NOW).count() == 2
+    attempts = WebhookAttempt.objects.filter(delivery__endpoint=babbling)
+    assert {attempt.error for attempt in attempts} == {"BadStatusLine:  no HTTP"}
+    assert not WebhookDelivery.objects.exclude(leased_until=None).exists()
+
+
+@pytest.mark.parametrize("change", [
+    lambda endpoint: webhooks.send_test(endpoint=endpoint, at=NOW),
+    lambda endpoint: webhooks.replay_since(endpoint=endpoint, since=NOW, at=NOW),
+    lambda endpoint: webhooks.update(endpoint=endpoint, by=BY, at=NOW, description="x"),
+    lambda endpoint: webhooks.rotate_secret(endpoint=endpoint, by=BY, at=NOW),
+    lambda endpoint: webhooks.delete(endpoint=endpoint, by=BY, at=NOW),
+])  # fmt: skip
+def test_what_is_asked_of_an_endpoint_while_it_is_deleted_finds_none(receiver: Receiver, change: Any) -> None:
+    program = make_program()
+    endpoint = make_endpoint(program, receiver.url)
+    announce(program, "a")
+    with pytest.raises(WebhookEndpoint.DoesNotExist):
+        overlap(lambda: webhooks.delete(endpoint=endpoint, by=BY, at=NOW), lambda: change(endpoint))
+    assert not WebhookDelivery.objects.exists()
+    assert AuditEntry.objects.filter(action="webhook.deleted").count() == 1
 
 
 def test_nothing_is_sent_inside_a_transaction(receiver: Receiver) -> None:

@@ -80,10 +80,12 @@ class Service:
             time.sleep(0.1)
 
     def manage(self, *arguments: str) -> str:
-        return subprocess.run(
+        outcome = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=PROJECT, env=self.variables, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True,
-        ).stdout  # fmt: skip
+            cwd=PROJECT, env=self.variables, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
+        )  # fmt: skip
+        assert outcome.returncode == 0, outcome.stderr[-2_000:]
+        return outcome.stdout
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         with psycopg2.connect(self.database) as connection, connection.cursor() as cursor:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from core.models import Scope
 from tests.core.receivers import Receiver, receiving
 from tests.journeys.service import Service, running_service
 
@@ -87,7 +86,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def open_shop(service: Service, receiver: Receiver) -> str:
-    key = service.manage("api_key", "issue", "aurora", "--name", "test", "--scopes", *Scope.values).split()[-1]
+    key = service.manage("api_key", "issue", "aurora", "--name", "test").split()[-1]
     headers = {"Authorization": f"Bearer {key}"}
     endpoint = service.call("POST", "/api/v1/webhook-endpoints", {"url": receiver.url}, headers)
     assert endpoint is not None

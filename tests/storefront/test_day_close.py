@@ -12,14 +12,16 @@ from django.db.models.functions import Now
 from core.calendar import day_start
 from core.models import AuditEntry, OutboxEvent, Program
 from core.services import outbox
-from membership.models import Evaluation, TierPeriod
+from membership.models import Evaluation, Ladder, TierPeriod
+from membership.services.tiers import evaluate, list_due
+from membership.tasks import evaluate_chunk
 from points.models import Account, LedgerTransaction, TransactionKind
 from storefront.models import DayClose, DayCloseStep
 from storefront.services import day_close
 from storefront.services import day_close_steps as steps
 from storefront.services.day_close import CloseUnderWay, DayNotDue, LeaseLost, StepName
 from storefront.tasks import close_days, close_program
-from tests.storefront.closing import DAY, MINUTE, Arrival, days_closed, open_shop, outcome, run, steps_of, tell
+from tests.storefront.closing import DAY, MEMBERS, MINUTE, Arrival, days_closed, open_shop, outcome, run, steps_of, tell
 from tests.storefront.shop import order, refund, review
 
 pytestmark = pytest.mark.django_db
@@ -111,7 +113,7 @@ def test_the_steps_run_in_their_order_and_are_recorded(program: Program) -> None
     assert list(StepName.values) == STEPS
     assert (close.requested_by, close.attempts, close.last_error) == ("ann", 1, "")
     found = list(close.steps.order_by("position"))
-    assert all(earlier.finished_at <= later.started_at for earlier, later in pairwise(found))
+    assert all(earlier.finished_at and earlier.finished_at <= later.started_at for earlier, later in pairwise(found))
     counts = {step.name: step.counts for step in found}
     # The points vested after a day and expired with the eighth day; the gems expired.
     assert counts["settle"] == {"vested": 1, "expired": 2}
@@ -283,6 +285,21 @@ def test_a_worker_that_lost_its_lease_stops(program: Program, monkeypatch: pytes
         day_close.close_day(program=program, day=MONDAY, at=end_of(MONDAY))
     close = DayClose.objects.get()
     assert (close.finished_at, close.attempts, close.last_error) == (None, 7, "")
+
+
+def test_other_workers_are_asked_to_help_with_an_evaluation_of_many_chunks(program: Program) -> None:
+    ladder = Ladder.objects.select_related("program").get(code="main")
+    instant = list_due(ladder=ladder, until=end_of(MONDAY))[0]
+    asked = []
+
+    def ask(evaluation_id: int) -> None:
+        asked.append(evaluation_id)
+        evaluate_chunk(evaluation_id=evaluation_id)
+
+    evaluation = evaluate(ladder=ladder, instant=instant, at=end_of(MONDAY), chunk_size=1, share=ask)
+    assert asked == [evaluation.pk] * (len(MEMBERS) - 1)
+    assert evaluation.finished_at is not None
+    assert evaluation.chunks.count() == len(MEMBERS)
 
 
 # --- who starts it -------------------------------------------------------------------------------------------

@@ -1,0 +1,233 @@
+"""Whatever is sent to the API, it answers what the OpenAPI document says: statuses, headers, media types, bodies.
+
+schemathesis makes the requests: such that fit the document and such that do not. Half of them are given real names and
+instants where the document has them, so that they get past the first refusal. Each is sent to the same world: what one
+wrote is taken back before the next.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, transaction
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode, Response, checks
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.schemas import APIOperation, BaseSchema
+from schemathesis.specs.openapi import checks as openapi_checks
+
+from config.wsgi import application
+from core.api import programs
+from core.models import Program
+from tests.api.client import Api
+from tests.api.conftest import NOW, Clock, MakeKey
+from tests.api.shop import LATER, PAID, activity, enroll, order, refund
+
+pytestmark = pytest.mark.django_db
+
+EXAMPLES = [pytest.param(12, id="few"), pytest.param(400, id="many", marks=pytest.mark.deep)]
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+]
+# Refusals of a request's form. Who sends what the document describes gets none of them.
+FORM = {"bad_request", "invalid_json", "invalid_parameter", "invalid_request"}
+# What it cannot describe: text that is not blank, one parameter that goes with another.
+UNSAID = {"say why", "ladder goes with tier."}
+
+
+@dataclass
+class World:
+    """What there is: a key with every scope, and real values for parameters and fields of these names."""
+
+    key: str
+    addresses: dict[str, Any]
+    values: dict[str, Any]
+    answered: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+@pytest.fixture
+def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
+    key = make_key(rate_per_minute=1_000_000)
+    api = Api(key)
+    enroll(program, "ada", "ben")
+    for path, body in [("orders", order()), ("refunds", refund()), ("activities", activity())]:
+        assert api.post(path, body).status == 201
+    redeemed = api.post("members/ada/points/points/redemptions", {"points": 5}, key="k1")
+    gold = {"tier": "gold", "valid_until": "2027-01-01T00:00:00Z", "reason": "a gift"}
+    assert api.post("members/ada/tiers/main/override", gold, key="k2").status == 201
+    endpoint = api.post("webhook-endpoints", {"url": "https://shop.example/hook"}).json["id"]
+    event = api.post(f"webhook-endpoints/{endpoint}/test").json["event"]
+    names = {"member": "ada", "order": "o1", "seq": redeemed.json["transaction"]["seq"]}
+    addresses = {"ladder": "main", "wallet": "points", "refund": "r1", "endpoint": endpoint, "event": event}
+    told = {"currency": "GBP", "order_line": "a", "tier": "gold", "ladder": "main", "units": 1, "points": 1, "after": 0}
+    told |= {"url": "https://shop.example/new", "reason": "because", "program_amount_minor": None}
+    instants = dict.fromkeys(["joined_at", "paid_at", "occurred_at", "since"], PAID)
+    instants |= dict.fromkeys(["refunded_at", "edited_at", "cancelled_at"], LATER) | {
+        "valid_until": gold["valid_until"]
+    }
+    clock(NOW + timedelta(hours=1))
+    # The application closes connections after requests, which would end the test's transaction.
+    signals = [request_started, request_finished]
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    yield World(key, names | addresses, names | told | instants)
+    for signal in signals:
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """Our document, in which no answer has more fields than it declares."""
+    found: dict[str, Any] = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    for schema in found["components"]["schemas"].values():
+        if schema.get("type") == "object":
+            schema.setdefault("additionalProperties", False)
+    return found
+
+
+def _schema(document: dict[str, Any]) -> BaseSchema:
+    schema = schemathesis.openapi.from_dict(document)
+    schema.app = application
+    return schema
+
+
+def _operations(schema: BaseSchema) -> Iterator[APIOperation]:
+    for result in schema.get_all_operations():
+        yield result.ok()
+
+
+def _whole(told: Any) -> Any:
+    """Return a body in which whole numbers are written as such: 7.0 is one to JSON Schema, and to us a float."""
+    if isinstance(told, list):
+        return [_whole(item) for item in told]
+    if isinstance(told, dict):
+        return {name: _whole(value) for name, value in told.items()}
+    return int(told) if isinstance(told, float) and told.is_integer() else told
+
+
+def _with_real_values(told: Any, world: World) -> Any:
+    """Return a body or a query with real values; the amounts of lines add up to the whole."""
+    if isinstance(told, list):
+        return [_with_real_values(item, world) for item in told]
+    if not isinstance(told, dict):
+        return told
+    result = {name: world.values.get(name, _with_real_values(value, world)) for name, value in told.items()}
+    if "amount_minor" in result:
+        lines = result.get("lines") or []
+        result["amount_minor"] = sum(line["amount_minor"] for line in lines) if lines else result["amount_minor"] % 100
+    return result
+
+
+def _make_real(case: Case, world: World) -> None:
+    """Give a request real values wherever it is not meant to be wrong."""
+    assert case.meta is not None
+    sound = {location for location, part in case.meta.components.items() if part.mode.is_positive}
+    if ParameterLocation.PATH in sound:
+        case.path_parameters = {name: world.addresses[name] for name in case.path_parameters}
+    if ParameterLocation.QUERY in sound:
+        case.query = {name: value for name, value in _with_real_values(case.query, world).items() if name != "cursor"}
+    if ParameterLocation.BODY in sound:
+        case.body = _with_real_values(case.body, world)
+
+
+def _send(case: Case, world: World) -> Response:
+    """Send a request and take back what it wrote."""
+    before = transaction.savepoint()
+    response = case.call(headers={"Authorization": f"Bearer {world.key}"})
+    transaction.savepoint_rollback(before)
+    return response
+
+
+def _misread(case: Case, response: Response) -> str | None:
+    """Return what is wrong with a refusal: a request that fits the document is not malformed."""
+    assert case.meta is not None
+    if case.meta.generation.mode.is_positive and response.status_code in {400, 422}:
+        problem = response.json()
+        told = {problem["detail"], *(error["detail"] for error in problem["errors"])}
+        if problem["code"] in FORM and not told & UNSAID:
+            return f"{case.as_curl_command()}\n{problem}"
+    return None
+
+
+def _has_refused_items(response: Response) -> bool:
+    return response.status_code == 200 and any(item["outcome"] == "refused" for item in response.json()["results"])
+
+
+def _try(operation: APIOperation, mode: GenerationMode, world: World, examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), is_real=st.booleans())
+    def check(case: Case, is_real: bool) -> None:
+        if mode.is_positive:
+            case.body = _whole(case.body)
+        if is_real:
+            _make_real(case, world)
+        response = _send(case, world)
+        world.answered[operation.label][response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
+        mistake = _misread(case, response)
+        assert mistake is None, mistake
+        # A batch refuses the items that do not fit, one by one.
+        if not operation.path.endswith("/batch") or not _has_refused_items(response):
+            case.validate_response(response, checks=[openapi_checks.negative_data_rejection])
+
+    check()
+
+
+def _failures(document: dict[str, Any], mode: GenerationMode, world: World, examples: int) -> list[str]:
+    found = []
+    for operation in _operations(_schema(document)):
+        try:
+            _try(operation, mode, world, examples)
+        except (AssertionError, FailureGroup) as failure:
+            found.append(f"{operation.label}: {failure}")
+        except schemathesis.errors.Unsatisfiable:
+            assert mode.is_negative, operation.label  # nothing about it can be wrong
+    return found
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_what_fits_the_document_is_answered_as_it_says(document: dict[str, Any], world: World, examples: int) -> None:
+    found = _failures(document, GenerationMode.POSITIVE, world, examples)
+    assert not found, "\n\n".join(found)
+    unmet = [name for name, statuses in world.answered.items() if not any(200 <= status < 300 for status in statuses)]
+    assert not unmet, {name: world.answered[name] for name in unmet}
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_what_does_not_fit_the_document_is_refused_as_it_says(
+    document: dict[str, Any], world: World, examples: int
+) -> None:
+    found = _failures(document, GenerationMode.NEGATIVE, world, examples)
+    assert not found, "\n\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"code": 7}, {"more": "than declared"}, {"markets": [{"code": "uk"}]}], ids=["type", "more", "less"]
+)
+def test_an_answer_that_is_not_as_described_is_found(
+    document: dict[str, Any], world: World, wrong: dict[str, Any]
+) -> None:
+    show = programs.show_program
+    with patch.object(programs, "show_program", lambda program: show(program) | wrong):
+        found = _failures(document, GenerationMode.POSITIVE, world, 2)
+    assert [failure.partition(":")[0] for failure in found] == ["GET /api/v1/program"]
