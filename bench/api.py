@@ -22,12 +22,13 @@ from bench.sizes import Sizes
 from config.environment import PROJECT
 from config.failure import StartError
 from config.supervisor import WEB
+from core.calendar import local_date
 from core.models import Program, Scope
 from core.services import api_keys
 from membership.models import Member
 from membership.services.facts import OrderInput
 from membership.services.members import MemberInput, enroll_members
-from storefront.services import intake, program_file
+from storefront.services import day_close, intake, program_file
 
 MEMBERS = 5_000
 ORDERS_OF_EACH = 4
@@ -125,7 +126,11 @@ def _fill(program: Program) -> None:
         ]  # fmt: skip
         for start in range(0, len(orders), 1_000):
             intake.record(program=program, orders=orders[start : start + 1_000], at=NOW)
+    # As the clock leaves a program overnight: with no evaluation due.
+    day_close.close_day(program=program, day=local_date(NOW, program.time_zone) - timedelta(days=1), at=NOW)
     with connection.cursor() as cursor:
+        # The reference knows no programs: by their unique key its members are looked up one after the other.
+        cursor.execute("CREATE INDEX bench_member_name ON membership_member (external_id)")
         cursor.execute("CREATE TABLE bench_balance (member_id bigint PRIMARY KEY, points bigint NOT NULL)")
         cursor.execute("INSERT INTO bench_balance SELECT id, 0 FROM membership_member")
         cursor.execute(

@@ -115,6 +115,7 @@ CELERY_BEAT_SCHEDULE = {
     "refresh-wallet-days": {"task": "analytics.refresh_wallet_days", "schedule": 300.0, "options": {"expires": 300}},
     "deliver-outbox": {"task": "core.deliver_outbox", "schedule": 5.0, "options": {"expires": 30}},
     "close-days": {"task": "storefront.close_days", "schedule": 300.0, "options": {"expires": 300}},
+    "end-overrides": {"task": "membership.end_overrides", "schedule": 300.0, "options": {"expires": 300}},
     "clean-up": {"task": "core.clean_up", "schedule": crontab(minute=40), "options": {"expires": 3_000}},
     "send-webhooks": {"task": "core.send_webhooks", "schedule": 5.0, "options": {"expires": 10}},
 }

@@ -90,9 +90,7 @@ class Version(models.Model):
         abstract = True
         ordering = ["owner", "number"]
         constraints = [
-            models.UniqueConstraint(
-                name="%(class)s_number", fields=["owner", "number"], condition=~Q(status="draft")
-            ),
+            models.UniqueConstraint(name="%(class)s_number", fields=["owner", "number"], condition=~Q(status="draft")),
             models.UniqueConstraint(name="%(class)s_draft", fields=["owner"], condition=Q(status="draft")),
             models.UniqueConstraint(
                 name="%(class)s_effective",

@@ -98,9 +98,9 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
     Raises: ForbiddenUrl; OSError, ValueError, HTTPError or HTTPException if there is no answer.
     """
     target = check_url(url)
-    give_up_at = time.monotonic() + WHOLE_SECONDS
+    give_up_at = time.perf_counter() + WHOLE_SECONDS
     connection = _connect(target, give_up_at)
-    deadline = threading.Timer(give_up_at - time.monotonic(), _cut, [connection])
+    deadline = threading.Timer(give_up_at - time.perf_counter(), _cut, [connection])
     deadline.daemon = True
     deadline.start()
     try:
@@ -108,6 +108,8 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection.request("POST", target.request_uri, body=body, headers=named | dict(headers), preload_content=False)
         response = connection.getresponse()
         text = response.read(ANSWER_BYTES, decode_content=False).decode("utf-8", "replace").replace("\0", "")
+        if time.perf_counter() >= give_up_at:
+            raise TimeoutError("the answer was cut off")
         return Answer(response.status, text, response.headers.get("Retry-After", ""))
     finally:
         deadline.cancel()
@@ -118,7 +120,7 @@ def _connect(target: Url, give_up_at: float) -> HTTPConnection:
     """Connect to the first address of the host that lets us; a host may have more than there is time for."""
     failed: OSError | HTTPError = TimeoutError("there was no time left to connect")
     for address in resolve(target):
-        seconds = min(CONNECT_SECONDS, give_up_at - time.monotonic())
+        seconds = min(CONNECT_SECONDS, give_up_at - time.perf_counter())
         if seconds <= 0:
             break
         connection = _connection(address, target, seconds)

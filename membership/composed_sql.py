@@ -32,15 +32,20 @@ def joined(parts: Iterable[SQL], separator: str = ", ") -> SQL:
     return sql.SQL(separator).join(list(parts))
 
 
-def array(values: Iterable[object], type_name: str) -> SQL:
-    """Return an array literal of numbers, dates, instants or booleans, None as NULL.
+def array_text(values: Iterable[object]) -> str:
+    """Return numbers, dates, instants or booleans as the text of one array, None as NULL. Nothing in it needs escaping.
 
-    One constant, which the server parses faster than a constructor of many. Nothing in such a literal needs escaping.
+    The server parses one text faster than a constructor of many.
     """
     texts = (
         "NULL" if value is None else value.isoformat() if isinstance(value, date) else str(value) for value in values
     )
-    return sql.SQL("{}::{}[]").format(sql.Literal("{" + ",".join(texts) + "}"), sql.SQL(type_name))
+    return "{" + ",".join(texts) + "}"
+
+
+def array(values: Iterable[object], type_name: str) -> SQL:
+    """Return an array literal, of what `array_text` takes."""
+    return sql.SQL(f"'{array_text(values)}'::{type_name}[]")
 
 
 def among(member_ids: Iterable[int]) -> SQL:

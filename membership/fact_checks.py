@@ -139,11 +139,13 @@ def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
         check.refuse("currency", reason, code="wrong_currency")
     rows = _order_lines(check, edit, edit.lines, 0)
     removed = [
-        (line.order_line, line.units, line.amount_minor, line.program_amount_minor or line.amount_minor)
+        (line.order_line, line.units, line.amount_minor, minor if minor is not None else line.amount_minor)
         for line in edit.removed
+        for minor in [line.program_amount_minor]
     ]
     digest = _digest(edited_at, edit.currency, rows, removed)
     amount = sum(row[6] for row in rows)
+    check.number("lines", max(amount, sum(line.amount_minor for line in edit.lines)), 0, MAX_AMOUNT)
     return Checked(edit, check.external_id, (edit.order, edit.external_id), digest, amount, rows)
 
 

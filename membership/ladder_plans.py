@@ -12,7 +12,7 @@ from core.calendar import TICK
 from core.models import Program, VersionStatus
 from membership import rules
 from membership.definitions import LadderDefinition
-from membership.models import Ladder, LadderVersion, Tier, TierPeriod
+from membership.models import Ladder, LadderVersion, Tier
 from membership.qualification import LadderPlan
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -79,12 +79,14 @@ class LadderPlans:
                 return found[0]
         return None
 
-    def complete(self, period: TierPeriod) -> None:
-        """Give a period its tier and version from memory; what was published since is read when it is asked for."""
-        for name, known in (("tier", self.tiers), ("version", self.published)):
-            for row in known:
-                if row.pk == getattr(period, f"{name}_id"):
-                    setattr(period, name, row)
+    def get_tier(self, tier_id: int) -> Tier:
+        """Return a tier of the ladder from memory; what has been added since is read."""
+        return next((tier for tier in self.tiers if tier.pk == tier_id), None) or Tier.objects.get(pk=tier_id)
+
+    def get_version(self, version_id: int) -> LadderVersion:
+        """Return a version of the ladder from memory; what has been published since is read."""
+        known = (version for version in self.published if version.pk == version_id)
+        return next(known, None) or LadderVersion.objects.get(pk=version_id)
 
     def _ends(self) -> list[datetime]:
         return [*(v.effective_at or _END for v in self.published[1:]), _END]

@@ -2,8 +2,8 @@
 
 An intake of facts takes, each kind in ascending key order: the program row (only while it has no fact), the keys
 of its orders (a unique insert, which waits for another transaction's insert of the same key), the orders its
-refunds or its edit touch, the keys of its refunds, activities and credits, and last the days of its members (upsert). An
-order's lock covers its lines: nobody else changes what came back of them.
+refunds or its edit touch, the keys of its refunds, activities and credits, and last the days of its members (upsert).
+An order's lock covers its lines: nobody else changes what came back of them.
 
 Tiers come after the facts: the member rows, ascending, then tier periods in ascending (member, valid_from). So of
 two intakes of one member the second sees the facts and the tiers of the first. An evaluation begins with the ladder's

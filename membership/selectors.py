@@ -13,15 +13,22 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from psycopg2 import sql
 
-from core.calendar import last_begun_day, local_date, next_period_start
+from core.calendar import TICK, last_begun_day, local_date, next_period_start
 from core.models import Program
 from core.money import format_minor
-from membership.composed_sql import SQL, array, fetch, flat, joined
+from membership.composed_sql import SQL, array_text, flat, joined
 from membership.definitions import AnyOf, CalendarWindow, Metric, Requirement, RollingWindow, Window
 from membership.ladder_plans import LadderPlans, list_plans, load_plans
-from membership.models import Ladder, TierCause, TierPeriod
+from membership.models import Ladder, Member, TierCause, TierPeriod
 from membership.qualification import LadderPlan, member_day_metrics
 from membership.rules import requirement_name, window_name
+
+_MEMBER = "SELECT * FROM membership_member WHERE program_id = %s AND external_id = %s"
+
+
+def find_member(*, program_id: int, external_id: str) -> Member | None:
+    """Return the member whom a program knows by an id."""
+    return next(iter(Member.objects.raw(_MEMBER, [program_id, external_id])), None)
 
 
 def tiers_at(
@@ -91,7 +98,8 @@ def list_standings(
     asked = {"member": member_id, "at": at, "known_at": known_at or "infinity", "ladders": list(plans)}
     rows: dict[int, list[TierPeriod]] = defaultdict(list)
     for period in TierPeriod.objects.raw(_PERIODS, asked):
-        plans[period.ladder_id].complete(period)
+        period.tier = plans[period.ladder_id].get_tier(period.tier_id)
+        period.version = plans[period.ladder_id].get_version(period.version_id)
         rows[period.ladder_id].append(period)
     return [_standing(plans[pk], rows[pk]) for pk in plans if rows[pk]]
 
@@ -103,21 +111,42 @@ def _standing(plans: LadderPlans, rows: list[TierPeriod]) -> Standing:
     return Standing(plans, rows[-1], rows[first], rows[first - 1] if first else None)
 
 
+_HELD = """
+    SELECT (SELECT p.tier_id FROM membership_tierperiod p
+             WHERE p.member_id = asked.member_id AND p.ladder_id = %(ladder)s AND p.superseded_at IS NULL
+               AND p.valid_from <= asked.at
+             ORDER BY p.valid_from DESC LIMIT 1)
+      FROM unnest(%(members)s::bigint[], %(instants)s::timestamptz[]) WITH ORDINALITY AS asked(member_id, at, position)
+     ORDER BY asked.position"""
+
+
 def tier_held(*, ladder_id: int, pairs: Sequence[tuple[int, datetime]]) -> list[int | None]:
     """Return, for each (member, instant), the id of the tier held then, or None before the first one."""
-    query = sql.SQL("""
-        SELECT (SELECT p.tier_id FROM membership_tierperiod p
-                 WHERE p.member_id = asked.member_id AND p.ladder_id = {ladder} AND p.superseded_at IS NULL
-                   AND p.valid_from <= asked.at
-                 ORDER BY p.valid_from DESC LIMIT 1)
-          FROM unnest({members}, {instants}) WITH ORDINALITY AS asked(member_id, at, position)
-         ORDER BY asked.position
-    """).format(
-        ladder=sql.Literal(ladder_id),
-        members=array((member_id for member_id, _ in pairs), "bigint"),
-        instants=array((at for _, at in pairs), "timestamptz"),
-    )
-    return [tier_id for (tier_id,) in fetch(query)]
+    members, instants = (array_text(column) for column in zip(*pairs, strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD, {"ladder": ladder_id, "members": members, "instants": instants})
+        return [tier_id for (tier_id,) in cursor.fetchall()]
+
+
+_AROUND = """
+    SELECT ladder_id, tier_id, valid_from FROM membership_tierperiod
+    WHERE member_id = %s AND superseded_at IS NULL AND valid_from <= %s ORDER BY valid_from"""
+
+
+def list_tiers_around(*, program: Program, member_id: int, at: datetime) -> list[tuple[str, str | None, str | None]]:
+    """Return each ladder's code with the tier held at an instant and the one held from just after it on."""
+    with connection.cursor() as cursor:
+        cursor.execute(_AROUND, [member_id, at + TICK])
+        rows = cursor.fetchall()
+    found = []
+    for plans in list_plans(program):
+        before = after = None
+        for ladder_id, tier_id, valid_from in rows:
+            if ladder_id == plans.ladder.pk:
+                after = plans.get_tier(tier_id).code
+                before = after if valid_from <= at else before
+        found.append((plans.ladder.code, before, after))
+    return found
 
 
 # --- why, and what is missing ----------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.db import connection
 
-from core.calendar import TICK
 from core.models import Program
 from membership.models import RefundLine
+from membership.selectors import list_tiers_around
 from points.models import SourceKind
 from points.services.earning import terms_of
 
@@ -29,14 +29,6 @@ _TAKEN = """
     WHERE a.member_id = %(member)s AND a.source_id = ANY(%(returned)s) AND a.source_kind = %(line)s
         AND r.source_kind = %(refund_line)s AND r.source_id = ANY(%(refund_lines)s)"""
 
-_TIERS = """
-    SELECT l.code, t.code, p.valid_from
-    FROM membership_ladder l
-    LEFT JOIN membership_tierperiod p ON p.ladder_id = l.id AND p.member_id = %(member)s
-        AND p.superseded_at IS NULL AND p.valid_from <= %(after)s
-    LEFT JOIN membership_tier t ON t.id = p.tier_id
-    WHERE l.program_id = %(program)s ORDER BY l.id, p.valid_from"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
@@ -54,7 +46,11 @@ def find_effect(program: Program, traces: Traces) -> dict[str, Any]:
     """Return the points that a fact earned or took back, by wallet, and each ladder's tier before and just after it."""
     if traces.member_id is None:
         return {"points": [], "tiers": []}
-    return {"points": _find_points(program, traces), "tiers": _find_tiers(program, traces)}
+    tiers = list_tiers_around(program=program, member_id=traces.member_id, at=traces.at)
+    return {
+        "points": _find_points(program, traces),
+        "tiers": [{"ladder": ladder, "before": before, "after": after} for ladder, before, after in tiers],
+    }
 
 
 def _find_points(program: Program, traces: Traces) -> list[dict[str, Any]]:
@@ -79,16 +75,3 @@ def _find_points(program: Program, traces: Traces) -> list[dict[str, Any]]:
                 moved[wallet_id] += points
     codes = {wallet_id: terms_of(program).get_wallet_code(wallet_id) for wallet_id, points in moved.items() if points}
     return [{"wallet": codes[pk], "points": moved[pk]} for pk in sorted(codes, key=codes.__getitem__)]
-
-
-def _find_tiers(program: Program, traces: Traces) -> list[dict[str, Any]]:
-    tiers: dict[str, dict[str, Any]] = {}
-    with connection.cursor() as cursor:
-        told = {"program": program.pk, "member": traces.member_id, "after": traces.at + TICK}
-        cursor.execute(_TIERS, told)
-        for ladder, tier, valid_from in cursor.fetchall():
-            shown = tiers.setdefault(ladder, {"ladder": ladder, "before": None, "after": None})
-            shown["after"] = tier
-            if tier and valid_from <= traces.at:
-                shown["before"] = tier
-    return list(tiers.values())

@@ -90,6 +90,11 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
         """The program that the caller's key belongs to, with its definitions as of the request."""
         return self.caller.program
 
+    @property
+    def actor(self) -> str:
+        """Who decides something, as it is kept: the key, by the part of it that is no secret."""
+        return f"key {self.caller.key.prefix}"
+
     def read(self, model: type[B]) -> B:
         """Return the request's body.
 

@@ -145,7 +145,7 @@ class _EndpointView(ApiView):
 
     @property
     def by(self) -> webhooks.By:
-        return webhooks.By(f"key {self.caller.key.prefix}")
+        return webhooks.By(self.actor)
 
 
 class EndpointsView(_EndpointView):
@@ -299,3 +299,8 @@ def _forbidden_url(error: ForbiddenUrl) -> Problem:
 @translates(webhooks.EndpointDisabled)
 def _disabled(_error: webhooks.EndpointDisabled) -> Problem:
     return Problem(409, "webhook_disabled", "The endpoint is disabled; enable it first.")
+
+
+@translates(WebhookEndpoint.DoesNotExist)
+def _deleted_meanwhile(_error: WebhookEndpoint.DoesNotExist) -> Problem:
+    return Problem(404, "not_found", "There is nothing at this address.")

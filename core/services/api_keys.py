@@ -112,6 +112,7 @@ def rotate(
 ) -> IssuedKey:
     """Issue a successor with the same rights and let the key expire after an overlap, or sooner if it would anyway.
 
+    expires_at: the successor's end; left out, it lives as long as the key was given, for ever if that was for ever.
     Raises: KeyRefused for a key that is not valid any more or has a successor: rotate that one.
     Locks: the key.
     """
@@ -120,6 +121,8 @@ def rotate(
         raise KeyRefused(f"{key} is not valid any more: issue a new key")
     if ApiKey.objects.filter(rotated_from=key).exists():
         raise KeyRefused(f"{key} has a successor already: rotate that one, or issue a new key")
+    if expires_at is None and key.expires_at is not None:
+        expires_at = at + (key.expires_at - key.created_at)
     successor = ApiKey(
         program=key.program,
         name=key.name,

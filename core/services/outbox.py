@@ -12,6 +12,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
@@ -113,6 +114,8 @@ def _deliver(receipt_id: int, *, at: datetime, wait: bool) -> bool | None:
         with transaction.atomic():
             handler = events.get_handler(event.topic, receipt.subscriber)
             handler(program_id=event.program_id, payload=event.payload, at=at)
+    except SoftTimeLimitExceeded:
+        raise  # the task's time is up, which says nothing about the subscriber
     except Exception as error:  # whatever a subscriber raises is its own: recorded, logged, tried again
         logger.exception("outbox event %s: %s failed", event.pk, receipt.subscriber)
         receipt.next_attempt_at = at + retry_delay(receipt.attempts)

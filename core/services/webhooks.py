@@ -114,7 +114,7 @@ def delete(*, endpoint: WebhookEndpoint, by: By, at: datetime) -> None:
 
     Locks: the feed of its program, so that no delivery is made for it meanwhile; then its deliveries.
     """
-    locks.lock_feed(endpoint.program_id)
+    endpoint = _find_under_feed(endpoint)
     _note(endpoint, "webhook.deleted", by, at, before=_state(endpoint))
     with connection.cursor() as cursor:
         # Deliveries first: who is writing an attempt holds its delivery. Foreign keys are checked at the end.
@@ -142,6 +142,7 @@ def send_test(*, endpoint: WebhookEndpoint, at: datetime) -> Event:
     Raises: EndpointDisabled.
     Locks: the feed of the program.
     """
+    endpoint = _find_under_feed(endpoint)
     _require_enabled(endpoint)
     data = {"endpoint": str(endpoint.public_id)}
     event = feed.announce_test(program_id=endpoint.program_id, data=data, at=at)
@@ -167,8 +168,8 @@ def replay_since(*, endpoint: WebhookEndpoint, since: datetime, at: datetime) ->
     Raises: EndpointDisabled.
     Locks: the feed of the program, so that what is announced meanwhile comes before or after it.
     """
+    endpoint = _find_under_feed(endpoint)
     _require_enabled(endpoint)
-    locks.lock_feed(endpoint.program_id)
     values: dict[str, Any] = {
         "endpoint": endpoint.pk,
         "program": endpoint.program_id,
@@ -184,6 +185,15 @@ def replay_since(*, endpoint: WebhookEndpoint, since: datetime, at: datetime) ->
 def list_deliveries(*, endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:
     """Return an endpoint's deliveries with their events and attempts, the newest first."""
     return endpoint.deliveries.select_related("event").prefetch_related("log").order_by("-id")
+
+
+def _find_under_feed(endpoint: WebhookEndpoint) -> WebhookEndpoint:
+    """Lock the feed of an endpoint's program and return the endpoint as it is now: nobody deletes it meanwhile.
+
+    Raises: WebhookEndpoint.DoesNotExist.
+    """
+    locks.lock_feed(endpoint.program_id)
+    return WebhookEndpoint.objects.select_related("program").get(pk=endpoint.pk)
 
 
 def _require_enabled(endpoint: WebhookEndpoint) -> None:

@@ -139,7 +139,8 @@ class MemberBatchView(ApiView):
         sound = [item for item in items if isinstance(item, MemberBody)]
         with self.writing(dry_run=query.dry_run):
             enrolled = _enroll(self, sound)
-        fresh = {name for name, member_id in enrolled.ids.items() if member_id in set(enrolled.new_ids)}
+        new = set(enrolled.new_ids)
+        fresh = {name for name, member_id in enrolled.ids.items() if member_id in new}
         return Response({"results": [_result(item, fresh) for item in items]})
 
 

@@ -10,7 +10,6 @@ from core.api.pages import PageOf
 from core.api.problems import Problem
 from core.api.types import Answer, Instant
 from core.api.views import ApiView
-from core.definitions import write_multiplier
 from core.models import Program, Scope
 from membership.definitions import AnyOf, Metric
 from membership.explain import show_requirement
@@ -30,9 +29,9 @@ class RequirementAnswer(Answer):
 
 
 class BenefitsAnswer(Answer):
-    """What a tier gives. `points_multiplier` of rules that follow the tier: `1.25`."""
+    """What a tier gives. `points_multiplier_bps` of rules that follow the tier: 12500 is 1.25."""
 
-    points_multiplier: str
+    points_multiplier_bps: int
 
 
 class LadderTierAnswer(Answer):
@@ -142,7 +141,7 @@ def show_ladder(plans: LadderPlans, view: ApiView) -> dict[str, Any]:
                 "name": tier.name,
                 "entry": _show_any_of(tier.entry, currency),
                 "stay": _show_any_of(tier.stay or tier.entry, currency),
-                "benefits": {"points_multiplier": write_multiplier(tier.benefits.points_multiplier)},
+                "benefits": {"points_multiplier_bps": tier.benefits.points_multiplier},
             }
             for tier in definition.tiers
         ],

@@ -12,6 +12,7 @@ from core.api.types import Answer, Body, Code, Day, Instant
 from core.api.views import ApiView
 from core.models import Scope
 from membership.models import Member, MemberStatus
+from membership.selectors import find_member
 from membership.services import members
 
 Locale = Annotated[str, StringConstraints(max_length=15, pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")]
@@ -68,7 +69,7 @@ class MemberView(ApiView):
         told = kwargs["member"]
         if self.caller.member not in {None, told}:
             raise _unknown()
-        member = Member.objects.filter(program=self.program, external_id=told).first()
+        member = find_member(program_id=self.program.pk, external_id=told)
         if member is None:
             raise _unknown()
         if self.caller.member is not None and member.status != MemberStatus.ACTIVE:
@@ -89,8 +90,7 @@ class ProfileView(MemberView):
     )
     def patch(self, _request: Request, **_address: Any) -> Response:
         changes = self.read(ProfileBody).model_dump(exclude_unset=True)
-        actor = f"API key {self.caller.key.id}"
-        members.update_member(member=self.member, changes=changes, actor=actor, at=self.at)
+        members.update_member(member=self.member, changes=changes, actor=self.actor, at=self.at)
         return Response(show_member(self.member))
 
 

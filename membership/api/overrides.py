@@ -75,7 +75,7 @@ class OverrideView(MemberView):
                 tier=tier,
                 valid_until=body.valid_until,
                 reason=body.reason,
-                decided_by=self.decided_by,
+                decided_by=self.actor,
                 at=self.at,
             )
         content = {"outcome": "recorded", "override": show_override(override)}
@@ -90,13 +90,9 @@ class OverrideView(MemberView):
     def delete(self, _request: Request, ladder: str, **_address: Any) -> Response:
         query, found = self.read_query(LiftQuery), self._find_ladder(ladder)
         lifted = overrides.lift_override(
-            member=self.member, ladder=found, reason=query.reason, decided_by=self.decided_by, at=self.at
+            member=self.member, ladder=found, reason=query.reason, decided_by=self.actor, at=self.at
         )
         return Response(show_override(lifted))
-
-    @property
-    def decided_by(self) -> str:
-        return f"API key {self.caller.key.id}"
 
     def _find_ladder(self, code: str) -> Ladder:
         ladder = Ladder.objects.filter(program=self.program, code=code).first()

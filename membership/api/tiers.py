@@ -43,11 +43,14 @@ class NeedAnswer(Answer):
 
 
 class StepAnswer(Answer):
-    """A tier and the ways to it: all needs of one of `any_of`. None: nothing is needed. `nearest`: which is closest."""
+    """A tier and the ways to it: all needs of one of `any_of`. None: nothing is needed.
+
+    `is_met`: one of them has all it needs. `nearest`: which is closest.
+    """
 
     tier: str
     name: str
-    holds: bool
+    is_met: bool
     any_of: list[list[NeedAnswer]]
     nearest: int | None
 
@@ -195,7 +198,7 @@ def show_step(step: Step, names: dict[str, str], currency: str) -> dict[str, Any
     return {
         "tier": step.tier,
         "name": names.get(step.tier, step.tier),
-        "holds": step.holds,
+        "is_met": step.holds,
         "any_of": [[show_need(need, currency) for need in branch] for branch in step.branches],
         "nearest": step.branches.index(nearest(step)) if step.branches else None,
     }

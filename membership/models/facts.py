@@ -61,7 +61,7 @@ class Order(models.Model):
 
 
 class OrderEdit(models.Model):
-    """A change of a paid order: the lines it added, in force from `edited_at`. What it removed is a refund. Append-only.
+    """A change of a paid order: the lines it added, in force from `edited_at`. What it removed is a refund.
 
     `amount_minor` of the order's currency: what the added lines cost.
     """

@@ -190,7 +190,5 @@ def _check(tier: Tier, ladder: Ladder, valid_until: datetime, reason: str, *, at
 
 
 def _check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise BadOverride("reason_missing", "reason", "say why")
-    if len(reason) > REASON_LENGTH or "\0" in reason:
-        raise BadOverride("invalid_value", "reason", f"at most {REASON_LENGTH} characters, and none that is no text")
+    if not reason.strip() or len(reason) > REASON_LENGTH or "\0" in reason:
+        raise BadOverride("invalid_value", "reason", f"say why, in text of at most {REASON_LENGTH} characters")

@@ -31,6 +31,7 @@ from membership.composed_sql import Cells, among, array, fetch
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import Ladder, TierCause
 from membership.qualification import LadderPlan, Moment, decision, entry_rank, evidence, moment_metrics
+from membership.reach import list_who_may_rise
 from membership.services import periods
 from membership.services.corrections import find_corrections
 from membership.services.covering import cover_rows, find_start, load_covers
@@ -174,9 +175,11 @@ class _Recomputation:
             for member_id, span in self.spans.items()
             if (end is None or span.since < end) and self._rank(plan, member_id) < len(plan.tier_ids) - 1
         }
+        ranks = {member_id: self._rank(plan, member_id) for member_id in open_members}
+        rising = list_who_may_rise(plan, open_members, ranks) if open_members else set()
         moments = [
             moment
-            for moment in _list_moments(open_members, end)
+            for moment in _list_moments({m: since for m, since in open_members.items() if m in rising}, end)
             if not (ends_with_evaluation and moment.fact_at + TICK == end and end <= self.spans[moment.member_id].until)
         ]
         for part in periods.batches(moments, MOMENTS_PER_STATEMENT):

@@ -72,10 +72,6 @@ class _DecisionView(WalletView):
         return f"{self.caller.name}:{self.request.headers.get('Idempotency-Key', '')}"
 
     @property
-    def decided_by(self) -> str:
-        return f"API key {self.caller.key.id}"
-
-    @property
     def told(self) -> dict[str, Any]:
         """What every decision needs to know."""
         return {
@@ -131,7 +127,7 @@ class AdjustmentsView(_DecisionView):
     def post(self, _request: Request, **_address: Any) -> Response:
         query, body = self.read_query(DryRun), self.read(AdjustmentBody)
         with self.writing(dry_run=query.dry_run):
-            posted = operations.adjust(**self.told, points=body.points, reason=body.reason, decided_by=self.decided_by)
+            posted = operations.adjust(**self.told, points=body.points, reason=body.reason, decided_by=self.actor)
             return self.answer(posted, dry_run=query.dry_run)
 
 
@@ -153,7 +149,5 @@ class ReversalsView(_DecisionView):
         if found is None:
             raise unknown_transaction()
         with self.writing(dry_run=query.dry_run):
-            posted = operations.reverse(
-                **self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.decided_by
-            )
+            posted = operations.reverse(**self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.actor)
             return self.answer(posted, dry_run=query.dry_run)

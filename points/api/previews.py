@@ -88,7 +88,7 @@ class EarnedAnswer(Answer):
 class LineExplanation(Answer):
     """A line of an order, what it earned, and why, in sentences."""
 
-    line: str
+    order_line: str
     sku: str
     program_amount_minor: int
     earned: list[EarnedAnswer]
@@ -189,7 +189,7 @@ def _show_wallet(wallet: WalletPreview, wallets: dict[int, str], rules: dict[int
 
 def _show_line(line: LineStory, story: OrderStory) -> dict[str, Any]:
     return {
-        "line": line.line,
+        "order_line": line.line,
         "sku": line.sku,
         "program_amount_minor": line.amount_minor,
         "earned": [_show_earned(part) for part in line.earned],

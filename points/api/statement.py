@@ -72,12 +72,12 @@ class StatementPage(PageOf):
 
 
 class AccrualAnswer(Answer):
-    """What an order line (or an activity: `line` is null) earned by a version of a rule, and why.
+    """What an order line (or an activity: `order_line` is null) earned by a version of a rule, and why.
 
-    `basis`: minor units of the program's currency, or 1. `multiplier`: of the tier held then, in basis points.
+    `basis`: minor units of the program's currency, or 1. `multiplier_bps`: of the tier held then.
     """
 
-    line: str | None
+    order_line: str | None
     rule: str
     rule_version: int
     basis: int
@@ -111,7 +111,7 @@ class ReturnAnswer(Answer):
     """
 
     order: str
-    line: str
+    order_line: str
     rule: str
     rule_version: int
     unit: Literal["units", "minor"]
@@ -233,7 +233,7 @@ def show_transaction(row: Any) -> dict[str, Any]:
 def show_accrual(earned: Earned) -> dict[str, Any]:
     """Return an accrual as the API shows it."""
     return {
-        "line": earned.line or None,
+        "order_line": earned.line or None,
         "rule": earned.rule.code,
         "rule_version": earned.rule.version,
         "basis": earned.basis,
@@ -261,7 +261,7 @@ def _show_lot(lot: LotOrigin) -> dict[str, Any]:
 def _show_return(back: TakenBack) -> dict[str, Any]:
     return {
         "order": back.order,
-        "line": back.line,
+        "order_line": back.line,
         "rule": back.rule.code,
         "rule_version": back.rule.version,
         "unit": "units" if back.is_units else "minor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django import forms
@@ -12,6 +13,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from kombu.exceptions import OperationalError
 from unfold.decorators import display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminSelectWidget
@@ -112,5 +114,6 @@ def _start(*, program: Program, reason: str, actor: str) -> bool:
     except day_close.DayNotDue:
         return False  # closed a moment ago
     if due:
-        close_program.delay(program_id=program.pk, requested_by=actor)
+        with suppress(OperationalError):  # without Redis the clock's next tick finds it
+            close_program.delay(program_id=program.pk, requested_by=actor)
     return bool(due)

@@ -1,6 +1,6 @@
 """Refunds: money given back, and what came back of orders."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import django_filters
 from django.db.models import QuerySet
@@ -41,9 +41,9 @@ class RefundBatchBody(Body):
 
 
 class RefundQuery(Body):
-    """Whose refund is meant: the id of a refund is its member's own."""
+    """Whose refund is meant, empty for a guest's: the id of a refund is its member's own."""
 
-    member: ExternalId | None = None
+    member: ExternalId | Literal[""] | None = None
 
 
 class RefundFilter(django_filters.FilterSet):  # type: ignore[misc]
@@ -107,7 +107,7 @@ class RefundView(FactView):
     def get(self, _request: Request, refund: str) -> Response:
         member = self.read_query(RefundQuery).member
         found = _whole(self.program, refund)
-        refunds = list(found.filter(member__external_id=member) if member else found)
+        refunds = list(found if member is None else found.filter(member__external_id=member or None))
         if not refunds:
             raise Problem(404, "unknown_refund", "The program has no refund with this id.")
         if len(refunds) > 1:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.core.management import call_command
 from django.test import Client
+from pydantic import BaseModel
 
+from core.api.pages import PageOf
+from core.api.types import Answer, Body
 from tests.api.client import Api
 
 SIDECAR = Path(drf_spectacular_sidecar.__file__).parent / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist"
@@ -63,6 +67,33 @@ def test_every_refusal_is_described_as_a_problem(document: dict[str, Any]) -> No
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
             }, name
             assert "`" in answer["description"], name
+
+
+def test_lists_say_how_they_are_paged(document: dict[str, Any]) -> None:
+    lists = {name: told for name, told in _operations(document).items() if told["operationId"].startswith("list_")}
+    schemas = document["components"]["schemas"].items()
+    pages = {name for name, schema in schemas if "previous" in schema.get("properties", {})}
+    assert len(lists) == len(pages) >= 10
+    for name, told in lists.items():
+        assert {"cursor", "limit"} <= {parameter["name"] for parameter in told["parameters"]}, name
+        shown = told["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        assert shown.rpartition("/")[2] in pages, name
+
+
+def test_every_reference_leads_somewhere_and_every_component_is_used(document: dict[str, Any]) -> None:
+    used = set(re.findall(r'"\$ref": "#/components/([^"]+)"', json.dumps(document)))
+    made = {f"{kind}/{name}" for kind, parts in document["components"].items() for name in parts}
+    assert used == {name for name in made if not name.startswith("securitySchemes/")}
+
+
+def test_no_two_models_share_the_name_of_their_component() -> None:
+    names = Counter(model.__name__ for base in (Body, Answer, PageOf) for model in _models_below(base))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def _models_below(base: type[BaseModel]) -> set[type[BaseModel]]:
+    below = {model for model in base.__subclasses__() if not model.__module__.startswith("tests.")}
+    return below.union(*(_models_below(model) for model in below))
 
 
 # --- the page --------------------------------------------------------------------------------------------------

@@ -74,6 +74,17 @@ def test_the_same_edit_again_is_repeated(api: Api) -> None:
     assert written() == before
 
 
+def test_an_edit_that_gives_back_nothing_of_the_programs_is_not_one_that_does(api: Api) -> None:
+    """What is taken out of an order in another currency may be worth nothing in the program's."""
+    euros: dict[str, Any] = {"currency": "EUR", "program_amount_minor": 5000}
+    assert api.post("orders", order("o2", line("a", 3, 4500, program_amount_minor=5000), **euros)).status == 201
+    removed = {"order_line": "a", "units": 1, "amount_minor": 1500}
+    told = edit(currency="EUR", lines=[], removed=[{**removed, "program_amount_minor": 0}])
+    assert api.post("orders/o2/edits", told).status == 201
+    told["removed"] = [{**removed, "program_amount_minor": 1500}]
+    assert_problem(api.post("orders/o2/edits", told), 409, "fact_conflict")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_same_edit_from_many_at_once_counts_once(api: Api, program: Program) -> None:
     replies = in_parallel([lambda: api.post("orders/o1/edits", edit())] * 6)
@@ -95,6 +106,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"lines": [line("b", 1, 100)]}, "duplicate_line", "/lines/0/external_id"),
     ({"lines": [line("c", 1, 100), line("c", 1, 100)]}, "duplicate_line", "/lines"),
     ({"lines": [line("c", 0, 100)]}, "invalid_request", "/lines/0/units"),
+    ({"lines": [line("c", 1, 2**53 - 1), line("d", 1, 1)]}, "invalid_value", "/lines"),
     ({"currency": "EUR"}, "wrong_currency", "/currency"),
     ({"removed": [{"order_line": "a", "units": 4, "amount_minor": 1}]}, "too_many_units", "/removed/0/units"),
     ({"removed": [{"order_line": "z", "units": 1, "amount_minor": 1}]}, "unknown_line", "/removed/0/order_line"),

@@ -212,7 +212,7 @@ def test_the_tier_is_the_one_known_then(ann: Program, api: Api) -> None:
 def of_order(api: Api, name: str) -> tuple[list[str], dict[str, list[str]]]:
     answer = api.get(f"orders/{name}/explain")
     assert answer.status == 200
-    return answer.json["sentences"], {line["line"]: line["sentences"] for line in answer.json["lines"]}
+    return answer.json["sentences"], {line["order_line"]: line["sentences"] for line in answer.json["lines"]}
 
 
 def test_an_order_explains_what_each_line_earned_and_what_came_back(ann: Program, api: Api) -> None:

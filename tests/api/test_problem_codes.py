@@ -35,6 +35,8 @@ def _in_call(call: ast.Call) -> Iterator[tuple[int, str]]:
             yield from ((status, code) for code in _texts(told))
         case "_refused", [first, *_]:  # of core.api.credentials
             yield from ((401, code) for code in _texts(first))
+        case "BadOverride", [first, *_]:
+            yield from ((422, code) for code in _texts(first))
         case (("BadFact" | "refuse"), arguments):
             told = keyword.get("code") or (arguments[2] if len(arguments) > 2 else None)
             yield from ((422, code) for code in _texts(told))

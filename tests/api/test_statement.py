@@ -135,7 +135,7 @@ def test_a_statement_of_nobody_or_of_no_wallet_is_not_found(ann: Program, foreig
 
 def test_a_transaction_shows_rules_lots_and_returns(ann: Program, api: Api) -> None:
     first = api.get(f"{ANN}/points/transactions/1").json
-    assert [(a["line"], a["basis"], a["points"], a["reason"]) for a in first["accruals"]] == [
+    assert [(a["order_line"], a["basis"], a["points"], a["reason"]) for a in first["accruals"]] == [
         ("o1.1", 8_000, 80, "earned"),
         ("o1.2", 2_150, 21, "earned"),
         ("o1.3", 90, 0, "below_one_point"),
@@ -147,8 +147,8 @@ def test_a_transaction_shows_rules_lots_and_returns(ann: Program, api: Api) -> N
     assert detail.items() >= refunded.items()
     (back,) = detail["returns"]
     assert back == {
-        "order": "o1", "line": "o1.1", "rule": "spend", "rule_version": 1, "unit": "units", "returned": 3, "whole": 4,
-        "points_due": 60, "points_taken": 60,
+        "order": "o1", "order_line": "o1.1", "rule": "spend", "rule_version": 1, "unit": "units", "returned": 3,
+        "whole": 4, "points_due": 60, "points_taken": 60,
     }  # fmt: skip
     (part,) = detail["allocations"]
     assert (part["points"], part["lot"]["source"]["external_id"]) == (31, "o1")

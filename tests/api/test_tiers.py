@@ -54,7 +54,7 @@ def test_a_ladder_says_what_its_tiers_need_and_give(api: Api) -> None:
     assert ladder["next_evaluation_at"] == "2026-06-30T23:00:00Z"
     assert [tier["code"] for tier in ladder["tiers"]][:3] == ["ivory", "bronze", "silver"]
     ivory, *_, diamond = ladder["tiers"]
-    assert (ivory["entry"], ivory["benefits"]) == ([], {"points_multiplier": "1"})
+    assert (ivory["entry"], ivory["benefits"]) == ([], {"points_multiplier_bps": 10_000})
     assert [need["text"] for need in diamond["entry"][1]] == [
         "32 orders in the last 365 days",
         "GBP 5,000.00 net spend in the last 365 days",
@@ -71,9 +71,9 @@ def test_a_member_sees_the_way_up(api: Api, ada: int, program: Program) -> None:
     assert (found["ladder"], found["tier"], found["name"], found["cause"]) == ("main", "ivory", "Ivory", "enrolled")
     assert (found["since"], found["guaranteed_until"]) == ("2026-02-21T12:00:00Z", None)
     assert found["next_evaluation_at"] == "2026-06-30T23:00:00Z"
-    assert found["stay"] == {"tier": "ivory", "name": "Ivory", "holds": True, "any_of": [], "nearest": None}
+    assert found["stay"] == {"tier": "ivory", "name": "Ivory", "is_met": True, "any_of": [], "nearest": None}
     bronze = found["above"][0]
-    assert (bronze["tier"], bronze["name"], bronze["holds"], bronze["nearest"]) == ("bronze", "Bronze", False, 0)
+    assert (bronze["tier"], bronze["name"], bronze["is_met"], bronze["nearest"]) == ("bronze", "Bronze", False, 0)
     ((spend,), (orders,)) = bronze["any_of"]
     assert spend == {
         "metric": "net_spend", "window": "rolling_365", "currency": "GBP", "has": 13_800, "at_least": 15_000,

@@ -85,9 +85,7 @@ def program(db: None) -> Program:
         evaluate(ladder=ladder, instant=instant, at=NOW)
     member_id, wallet_id = Member.objects.get().pk, Wallet.objects.filter(program=program).order_by("id")[0].pk
     account: Any = {"program": program, "member_id": member_id, "wallet_id": wallet_id, "at": NOW}
-    operations.adjust(
-        **account, points=70, reason="sorry for the delay", decided_by="test", idempotency_key="adjust-1"
-    )
+    operations.adjust(**account, points=70, reason="sorry for the delay", decided_by="test", idempotency_key="adjust-1")
     operations.redeem(**account, points=30, idempotency_key="redeem-1")
     add_operations(program, 0)
     outbox.drain(at=NOW)

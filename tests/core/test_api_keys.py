@@ -93,9 +93,13 @@ def test_a_rotated_key_ends_with_the_overlap_or_sooner(
     program: Program, expires_at: Any, overlap: timedelta, ends_at: Any
 ) -> None:
     key = _issue(program, expires_at=expires_at).key
-    successor = api_keys.rotate(key=key, actor="test", at=NOW, overlap=overlap).key
+    later = NOW + timedelta(hours=1)
+    successor = api_keys.rotate(key=key, actor="test", at=later, overlap=overlap).key
     key.refresh_from_db()
-    assert (key.expires_at, successor.expires_at) == (ends_at, None)
+    overlap_ends_at = ends_at + timedelta(hours=1)
+    assert key.expires_at == (min(overlap_ends_at, expires_at) if expires_at else overlap_ends_at)
+    # It lives as long as the first one was given.
+    assert successor.expires_at == (expires_at + timedelta(hours=1) if expires_at else None)
 
 
 @pytest.mark.django_db

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -132,6 +133,20 @@ def test_a_failure_is_tried_again_when_due_and_keeps_its_last_error(program: Pro
     assert (receipt.attempts, receipt.done_at) == (2, due)
     assert receipt.last_error == "RuntimeError: the shelf is full"
     assert list_effects() == ["event 0"]
+
+
+def test_a_worker_whose_time_is_up_ends_and_the_receipt_stays_due(program: Program, subscribe: Subscribe) -> None:
+    def run_out_of_time(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+        record_effect(program_id=program_id, payload=payload, at=at)
+        raise SoftTimeLimitExceeded
+
+    subscribe("a", run_out_of_time)
+    _publish(program, 2)
+    with pytest.raises(SoftTimeLimitExceeded):
+        outbox.drain(at=NOW)
+    assert list_effects() == []
+    receipts = OutboxReceipt.objects.order_by("id").values_list("attempts", "last_error", "next_attempt_at")
+    assert list(receipts) == [(1, "", NOW), (0, "", NOW)]
 
 
 def test_retries_wait_twice_as_long_each_time_up_to_an_hour() -> None:

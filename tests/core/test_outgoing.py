@@ -174,6 +174,26 @@ def test_an_answer_in_drops_is_cut_off(inside_allowed: None, monkeypatch: pytest
             thread.join()
 
 
+def test_an_answer_that_stops_after_its_first_line_is_none(
+    inside_allowed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off, it looks like one without headers and body: a success."""
+    monkeypatch.setattr(outgoing, "WHOLE_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        clients: list[socket.socket] = []
+
+        def begin() -> None:
+            clients.append(server.accept()[0])
+            clients[0].sendall(b"HTTP/1.1 200 OK\r\n")
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        with pytest.raises(outgoing.NO_ANSWER):
+            post(f"http://127.0.0.1:{server.getsockname()[1]}", body=b"{}", headers={})
+        thread.join()
+        clients[0].close()
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused(
     inside_allowed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

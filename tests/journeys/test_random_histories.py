@@ -103,8 +103,13 @@ class World:
             if not isinstance(one, Burn):
                 kinds[type(one)].append(one.told())
                 self._play(one)
-        told = {"orders": kinds[Order], "refunds": kinds[Refund], "activities": kinds[Visit]}
-        intake.record(program=self.program, at=self.now(), **told)
+        intake.record(
+            program=self.program,
+            orders=kinds[Order],
+            refunds=kinds[Refund],
+            activities=kinds[Visit],
+            at=self.now(),
+        )
         for one in in_order(events):
             if isinstance(one, Burn):
                 self._burn(one)

@@ -103,11 +103,9 @@ def tell(program: Program, arrivals: Iterator[list[Fact | Burn]], history: Histo
         while due and due[0] <= group[0].at:
             evaluate(ladder=ladder, instant=due.pop(0), at=NOW)
             ladder.refresh_from_db()
-        told: dict[str, list[Any]] = {
-            "orders": [fact.told() for fact in group if isinstance(fact, Order)],
-            "refunds": [fact.told() for fact in group if isinstance(fact, Refund)],
-        }
-        intake.record(program=program, at=NOW, **told)
+        orders: list[Any] = [fact.told() for fact in group if isinstance(fact, Order)]
+        refunds: list[Any] = [fact.told() for fact in group if isinstance(fact, Refund)]
+        intake.record(program=program, orders=orders, refunds=refunds, at=NOW)
     for instant in due:
         evaluate(ladder=ladder, instant=instant, at=NOW)
         ladder.refresh_from_db()

@@ -90,8 +90,8 @@ def test_an_intake_locks_its_members_before_it_reads_the_ladder(world: World) ->
     statements = [query["sql"] for query in queries]
     days = next(i for i, text in enumerate(statements) if "INTO membership_memberday" in text)
     lock = next(i for i, text in enumerate(statements) if text.endswith("FOR NO KEY UPDATE") and "_member" in text)
-    ladder = max(i for i, text in enumerate(statements) if 'FROM "membership_ladder"' in text)
-    assert "ORDER BY 1 ASC" in statements[lock]
+    ladder = next(i for i, text in enumerate(statements) if "evaluated_at" in text)
+    assert "ORDER BY id" in statements[lock]
     assert days < lock < ladder
 
 

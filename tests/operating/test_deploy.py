@@ -45,6 +45,18 @@ def test_compose_sets_only_variables_that_exist() -> None:
     assert {variable for service in own for variable in service["environment"]} <= DOCUMENTED
 
 
+def test_web_processes_add_up_their_histograms() -> None:
+    """Otherwise each scrape is answered by one of them, with its own counts."""
+    web = read_compose()["web"]
+    directory = web["environment"]["PROMETHEUS_MULTIPROC_DIR"]
+    assert [place.partition(":")[0] for place in web["tmpfs"]] == [directory]
+    for name in ("web", "worker"):
+        unit = (DEPLOY / "systemd" / f"perennial-{name}.service").read_text()
+        assert {"RuntimeDirectory=perennial", "PROMETHEUS_MULTIPROC_DIR=/run/perennial"} <= set(
+            unit.replace("Environment=", "").split()
+        )
+
+
 def test_the_application_does_not_connect_as_the_owner() -> None:
     services = read_compose()
     owners = [

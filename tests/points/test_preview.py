@@ -113,9 +113,7 @@ def _awarded(program: Program, external_id: str) -> dict[int, Any]:
     order = Order.objects.get(program=program, external_id=external_id)
     positions = {line.pk: int(line.external_id) for line in OrderLine.objects.filter(order=order)}
     found = {}
-    for posted in LedgerTransaction.objects.filter(
-        member=order.member, kind=TransactionKind.EARN, source_id=order.pk
-    ):
+    for posted in LedgerTransaction.objects.filter(member=order.member, kind=TransactionKind.EARN, source_id=order.pk):
         accruals = Accrual.objects.filter(transaction=posted)
         lot = Lot.objects.filter(transaction=posted).first()
         found[posted.wallet_id] = (

@@ -221,6 +221,19 @@ def queue() -> Iterator[SimpleQueue]:
         queue.clear()
 
 
+def test_due_days_are_put_on_record_without_redis(
+    program: Program, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Program.objects.filter(pk=program.pk).update(opened_at=timezone.now() - timedelta(days=3))
+    with monkeypatch.context() as away:
+        away.setattr(app.conf, "broker_url", "redis://127.0.0.1:1/0")
+        away.setattr(app, "_pool", None)
+        away.setattr(app.amqp, "_producer_pool", None)
+        url = reverse("admin:storefront_dayclose_close_now")
+        assert operator.post(url, {"program": program.pk, "reason": "the clock was down"}).status_code == 302
+    assert DayClose.objects.get().finished_at is None
+
+
 def test_due_days_are_handed_to_the_workers(program: Program, operator: Client, queue: SimpleQueue) -> None:
     Program.objects.filter(pk=program.pk).update(opened_at=timezone.now() - timedelta(days=3))
     program.refresh_from_db()

@@ -238,7 +238,9 @@ def test_a_rule_that_the_file_leaves_out_ends_and_may_come_back(load: Load) -> N
     _apply(without, LATER)
     ended = EarnRuleVersion.objects.get()
     assert (ended.status, ended.ended_at) == ("retired", LATER)
-    assert AuditEntry.objects.get(action="earn_rule.removed").before["name"] == "Spend"
+    before = AuditEntry.objects.get(action="earn_rule.removed").before
+    assert before is not None
+    assert before["name"] == "Spend"
     revision = Program.objects.get().revision
     assert program_file.plan(without, at=LATER + timedelta(1)) == []
     _apply(without, LATER + timedelta(1))

@@ -1,4 +1,4 @@
-"""`manage.py backup FILE`: the whole database in one file, proven first."""
+"""`manage.py backup FILE`: the whole database in one file, proven afterwards."""
 
 import os
 from argparse import ArgumentParser
@@ -22,8 +22,9 @@ class Command(BaseCommand):
         if file.exists():
             raise CommandError(f"{file} exists; name another file.")
         partial = file.with_name(f"{file.name}.partial")
+        partial.unlink(missing_ok=True)
         # Whoever can read it can read every member.
-        os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+        os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
         try:
             run_tool("pg_dump", ["--format=custom", "--no-owner", "--no-privileges", "--file", partial])
             partial.rename(file)
