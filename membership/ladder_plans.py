@@ -110,7 +110,7 @@ def read_plans(program_id: int) -> list[LadderPlans]:
         rows = cursor.fetchall()
     found = []
     for ladder_id, evaluated_at, completed_at, revision, created_at in rows:
-        plans = next(each for each in _list_plans(program_id, revision, created_at) if each.ladder.pk == ladder_id)
+        plans = {each.ladder.pk: each for each in _list_plans(program_id, revision, created_at)}[ladder_id]
         ladder = copy(plans.ladder)
         ladder.evaluated_at, ladder.completed_at = evaluated_at, completed_at
         found.append(replace(plans, ladder=ladder))

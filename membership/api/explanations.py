@@ -1,9 +1,10 @@
 """Why a member has a tier, and why not another one."""
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from django.utils.translation import get_language
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,10 +28,18 @@ from membership.stories import (
 )
 
 
+def _in_reach(at: datetime | None) -> datetime | None:
+    if at is not None and at >= LATEST:
+        raise ValueError(f"ask about an instant before {LATEST:%Y}")
+    return at
+
+
 class ExplanationQuery(Body):
     """Without `tier`: why the tier held at `at`. With it: why not that one."""
 
-    at: Instant | None = Field(None, lt=LATEST, description="The instant asked about; left out: now")
+    at: Annotated[Instant | None, AfterValidator(_in_reach)] = Field(
+        None, description="The instant asked about; left out: now"
+    )
     tier: Code | None = Field(None, description="A tier of the ladder")
 
 
