@@ -5,10 +5,13 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import django
+import pytest
 
 from config import environment
 from config.embedded.servers import Request, own_servers
@@ -43,4 +46,17 @@ if "PYTEST_XDIST_WORKER" in os.environ and environment.text("REDIS_URL").startsw
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
+from django.db import connection  # noqa: E402
+
 import tests.flushing  # noqa: E402, F401 it needs Django
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let nobody stand in the way when the test database goes: a process that a test killed leaves its backend."""
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
