@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.db import connection
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from core.models import EventFeed, OutboxEvent, OutboxReceipt
 
@@ -26,8 +26,14 @@ def lock_waiting_events(*, limit: int, wait: bool) -> QuerySet[OutboxEvent]:
 
 
 def lock_due_receipt(*, at: datetime, wait: bool) -> OutboxReceipt | None:
-    """Lock the receipt that is due longest, leaving out those of another worker unless told to wait."""
-    due = OutboxReceipt.objects.filter(done_at=None, next_attempt_at__lte=at).order_by("next_attempt_at", "id")
+    """Lock the receipt that is due longest.
+
+    Those of another worker are left out unless told to wait; then what somebody is on its first attempt at is due too.
+    """
+    due_now = Q(next_attempt_at__lte=at)
+    if wait:
+        due_now |= Q(attempts=1, last_error="")
+    due = OutboxReceipt.objects.filter(due_now, done_at=None).order_by("next_attempt_at", "id")
     locked = due.select_related("event").select_for_update(no_key=True, skip_locked=not wait, of=("self",))
     return locked.first()
 

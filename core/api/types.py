@@ -45,6 +45,12 @@ def _instant(value: Any) -> Any:
     return value
 
 
+def _day(value: Any) -> Any:
+    if not isinstance(value, str | date):  # pydantic would take seconds since 1970 as well
+        raise ValueError("write a day, such as 2026-03-01")  # noqa: TRY004 pydantic wants ValueError
+    return value
+
+
 def _said(reason: str) -> str:
     if not reason.strip():
         raise ValueError("say why")
@@ -67,7 +73,7 @@ Reason = Annotated[Text, AfterValidator(_said)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc)]
-Day = date
+Day = Annotated[date, BeforeValidator(_day)]
 # In queries, where pydantic would take `yes` and `1` as well.
 Flag = Annotated[bool, BeforeValidator(_flag)]
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.http import Http404
 from django_filters import ChoiceFilter, FilterSet
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -38,7 +38,7 @@ class EndpointChangeBody(Body):
     url: Address | None = None
     description: Description | None = None
     event_types: Types | None = None
-    is_enabled: bool | None = None
+    is_enabled: StrictBool | None = None
 
 
 class ReplayBody(Body):

@@ -66,11 +66,11 @@ def deliver(*, at: datetime, limit: int, wait: bool = False) -> Delivery:
     """Deliver up to `limit` due receipts, each in its own transaction; a failing one does not stop the rest.
 
     Locks: one receipt at a time, twice: to count the attempt, and to make it. What another worker has locked is left
-    to it, or waited for.
+    to it, or waited for, as what it is on its first attempt at.
     """
     outcomes: list[bool | None] = []
-    while len(outcomes) < limit and (receipt_id := _claim_next(at=at, wait=wait)) is not None:
-        outcomes.append(_deliver(receipt_id, at=at, wait=wait))
+    while len(outcomes) < limit and (claimed := _claim_next(at=at, wait=wait)) is not None:
+        outcomes.append(_deliver(claimed, at=at, wait=wait))
     return Delivery(done=outcomes.count(True), failed=outcomes.count(False))
 
 
@@ -86,27 +86,30 @@ def drain(*, at: datetime) -> Delivery:
 
 
 @transaction.atomic(durable=True)
-def _claim_next(*, at: datetime, wait: bool) -> int | None:
-    """Count an attempt of the receipt that is due longest and return its id; None if none is due.
+def _claim_next(*, at: datetime, wait: bool) -> OutboxReceipt | None:
+    """Count an attempt of the receipt that is due longest and return it; None if none is due.
 
-    A first attempt leaves it due, so that whoever drains the outbox waits for it. One that had an attempt without an
-    outcome has ended a worker and may end the next: it steps aside already.
+    It steps aside until its next attempt: no other worker claims what this one is about to make, and what ends its
+    worker does not end the next at once.
     """
     receipt = locks.lock_due_receipt(at=at, wait=wait)
     if receipt is None:
         return None
     if receipt.attempts:
-        receipt.next_attempt_at = at + retry_delay(receipt.attempts + 1)
         receipt.last_error = receipt.last_error or NO_OUTCOME
     receipt.attempts += 1
+    receipt.next_attempt_at = at + retry_delay(receipt.attempts)
     receipt.save(update_fields=["attempts", "next_attempt_at", "last_error"])
-    return receipt.pk
+    return receipt
 
 
 @transaction.atomic(durable=True)
-def _deliver(receipt_id: int, *, at: datetime, wait: bool) -> bool | None:
-    """Run the handler of a claimed receipt: True if done, False if it failed, None if another worker has it."""
-    receipt = locks.lock_receipt(receipt_id, wait=wait)
+def _deliver(claimed: OutboxReceipt, *, at: datetime, wait: bool) -> bool | None:
+    """Run the handler of a claimed receipt: True if done, False if it failed, None if another worker has it.
+
+    On the first attempt nobody else runs it, but who looked for a due one may hold its lock for an instant.
+    """
+    receipt = locks.lock_receipt(claimed.pk, wait=wait or claimed.attempts == 1)
     if receipt is None:
         return None
     event = receipt.event
@@ -118,11 +121,10 @@ def _deliver(receipt_id: int, *, at: datetime, wait: bool) -> bool | None:
         raise  # the task's time is up, which says nothing about the subscriber
     except Exception as error:  # whatever a subscriber raises is its own: recorded, logged, tried again
         logger.exception("outbox event %s: %s failed", event.pk, receipt.subscriber)
-        receipt.next_attempt_at = at + retry_delay(receipt.attempts)
         receipt.last_error = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
     else:
         receipt.done_at = at
-    receipt.save(update_fields=["next_attempt_at", "last_error", "done_at"])
+    receipt.save(update_fields=["last_error", "done_at"])
     return receipt.done_at is not None
 
 

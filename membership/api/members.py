@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,7 +18,7 @@ from membership.services import members
 Locale = Annotated[str, StringConstraints(max_length=15, pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")]
 Country = Annotated[str, StringConstraints(pattern=r"^([A-Z]{2})?$"), Field(description="ISO 3166, or empty")]
 Consents = Annotated[
-    dict[Code, bool],
+    dict[Code, StrictBool],
     Field(
         max_length=50,
         description="What the member agreed to, by your own names",

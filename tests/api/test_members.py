@@ -190,6 +190,8 @@ def test_a_member_is_suspended_and_comes_back(api: Api) -> None:
         {"country": None},
         {"country": "gb"},
         {"birthday": "2026-06-02"},
+        {"birthday": 0},
+        {"consents": {"email": "yes"}},
         {"joined_at": "2026-01-01"},
     ],
     ids=str,

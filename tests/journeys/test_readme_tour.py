@@ -36,7 +36,7 @@ def _read_tour() -> tuple[str, list[tuple[str, Any]]]:
     return variables, [(command, json.loads(answer)) for command, answer in zip(texts[::2], texts[1::2], strict=True)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """Where the tour is pasted: a directory with the key of a fresh program, and the address of its API."""
     folder = tmp_path_factory.mktemp("tour")
@@ -68,7 +68,9 @@ def _fits(told: Any, answer: Any) -> bool:
     return bool(told == answer)
 
 
-def test_every_command_of_the_tour_answers_what_the_readme_says(terminal: tuple[Path, str]) -> None:
+def test_every_command_of_the_tour_answers_what_the_readme_says_and_pasted_again_moves_nothing(
+    terminal: tuple[Path, str],
+) -> None:
     folder, address = terminal
     variables, steps = _read_tour()
     assert len(steps) >= 11
@@ -84,10 +86,6 @@ def test_every_command_of_the_tour_answers_what_the_readme_says(terminal: tuple[
             answer = _paste(folder, text)
         assert _fits(told, answer), (command, answer)
 
-
-def test_pasted_again_the_tour_moves_nothing(terminal: tuple[Path, str]) -> None:
-    folder, address = terminal
-    variables, steps = _read_tour()
     outcomes = []
     for command, _ in steps:
         if "-d" in command and "preview" not in command and "refunded_at" not in command:
