@@ -201,20 +201,13 @@ FROM analytics_membermonth WHERE program_id = %(program)s AND orders > 0
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 
-# One row per member, then one per distinct (day 0, next, last), then the few N over those.
+# One row per distinct (day 0, next, last), then the few N over those.
 _DAY_N = """
-WITH ordered AS (
-    SELECT day.member_id, day.day, day.orders, min(day.day) OVER (PARTITION BY day.member_id) AS first_day
-    FROM membership_memberday AS day JOIN membership_member AS member ON member.id = day.member_id
-    WHERE member.program_id = %(program)s AND day.orders > 0
-), again AS (
-    SELECT bool_or(day = first_day AND orders > 1) AS on_day0,
-           min(day - first_day) FILTER (WHERE day > first_day) AS next, max(day - first_day) AS last
-    FROM ordered GROUP BY member_id
-), shape AS (
-    SELECT on_day0, next, last, count(*) AS members FROM again GROUP BY 1, 2, 3
+WITH shape AS (
+    SELECT same_day, next_gap AS next, last_day - entry_day AS last, count(*) AS members
+    FROM analytics_memberstat WHERE program_id = %(program)s GROUP BY 1, 2, 3
 )
-SELECT n, coalesce(sum(members) FILTER (WHERE on_day0 OR next <= n), 0)::bigint,
+SELECT n, coalesce(sum(members) FILTER (WHERE same_day OR next <= n), 0)::bigint,
        coalesce(sum(members) FILTER (WHERE next <= n), 0)::bigint,
        coalesce(sum(members) FILTER (WHERE last >= n), 0)::bigint
 FROM unnest(%(days)s::int[]) AS wanted(n) LEFT JOIN shape ON true

@@ -11,7 +11,21 @@ from bench.sizes import QUICK, Sizes
 from config.failure import StartError
 from config.launch import server_variables
 
-ROWS = ("queries", "earn", "burn", "full", "bulk", "expiry", "tiers", "summary", "intake")
+ROWS = (
+    "queries",
+    "earn",
+    "burn",
+    "full",
+    "bulk",
+    "expiry",
+    "tiers",
+    "summary",
+    "intake",
+    "claims",
+    "codes",
+    "coupons",
+    "retention",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,7 +62,7 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415
 
-    from bench import api, batches, expiries, figures, postings, tiers  # noqa: PLC0415
+    from bench import api, baskets, batches, expiries, figures, giving, postings, retention, tiers  # noqa: PLC0415
 
     measures = {
         "queries": postings.queries,
@@ -58,8 +72,12 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
         "bulk": batches.bulk,
         "expiry": expiries.expiry,
         "tiers": tiers.evaluation,
+        "retention": retention.reports,
         "summary": api.member_summary,
         "intake": api.order_intake,
+        "claims": giving.claims,
+        "codes": giving.codes,
+        "coupons": baskets.evaluation,
     }
     call_command("migrate", verbosity=0)
     print(sizes, flush=True)

@@ -15,8 +15,16 @@ class Sizes:
     members: int = 2_000_000
     orders_per_member: int = 10
     looped_members: int = 2_000
+    codes: int = 1_000_000
 
 
 QUICK = Sizes(
-    repetitions=3, seconds=3, accounts=10_000, orders=20_000, lots=60_000, members=400_000, looped_members=500
+    repetitions=3,
+    seconds=3,
+    accounts=10_000,
+    orders=20_000,
+    lots=60_000,
+    members=400_000,
+    looped_members=500,
+    codes=200_000,
 )

@@ -12,7 +12,10 @@ _OPEN = {"authentication_classes": [], "content_negotiation_class": OneRepresent
 urlpatterns = [
     path("v1/", include("core.api.urls")),
     path("v1/", include("membership.api.urls")),
+    path("v1/", include("coupons.api.urls")),
     path("v1/", include("points.api.urls")),
+    path("v1/", include("referrals.api.urls")),
+    path("v1/", include("analytics.api.urls")),
     path("v1/", include("storefront.api.urls")),
     path("openapi.json", SpectacularJSONAPIView.as_view(**_OPEN), name="openapi"),
     path(

@@ -32,7 +32,9 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "core",
     "membership",
+    "coupons",
     "points",
+    "referrals",
     "analytics",
     "storefront",
     "config",
@@ -116,8 +118,17 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-outbox": {"task": "core.deliver_outbox", "schedule": 5.0, "options": {"expires": 30}},
     "close-days": {"task": "storefront.close_days", "schedule": 300.0, "options": {"expires": 300}},
     "end-overrides": {"task": "membership.end_overrides", "schedule": 300.0, "options": {"expires": 300}},
+    "release-lapsed-coupons": {"task": "coupons.release_lapsed", "schedule": 60.0, "options": {"expires": 60}},
+    "start-code-batches": {"task": "coupons.start_batches", "schedule": 5.0, "options": {"expires": 5}},
+    "mature-referrals": {"task": "referrals.mature", "schedule": 300.0, "options": {"expires": 300}},
+    "forget-traces": {
+        "task": "referrals.forget_traces",
+        "schedule": crontab(minute=50),
+        "options": {"expires": 3_000},
+    },
     "clean-up": {"task": "core.clean_up", "schedule": crontab(minute=40), "options": {"expires": 3_000}},
     "send-webhooks": {"task": "core.send_webhooks", "schedule": 5.0, "options": {"expires": 10}},
+    "end-checkouts": {"task": "storefront.end_checkouts", "schedule": 60.0, "options": {"expires": 60}},
 }
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -164,6 +175,9 @@ API_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_RATE_PER_MINUTE", 6_000
 API_MEMBER_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_MEMBER_RATE_PER_MINUTE", 120)
 # A thousand orders of a few lines each stay below it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("PERENNIAL_API_BODY_BYTES", 8_000_000)
+# How long a quote stands, and a hold after it; and how many days one that was not paid is kept.
+CHECKOUT_MINUTES = max(1, environment.integer("PERENNIAL_CHECKOUT_MINUTES", 15))
+CHECKOUT_DAYS = environment.integer("PERENNIAL_CHECKOUT_DAYS", 30)
 
 # How many days what has served its time is kept; core/services/cleanup.py.
 RETENTION_DAYS = {
@@ -173,6 +187,9 @@ RETENTION_DAYS = {
     "webhook_log": environment.integer("PERENNIAL_WEBHOOK_LOG_DAYS", 30),
     "audit": environment.integer("PERENNIAL_AUDIT_DAYS", 0),
 }
+# How many days clicks and fingerprints are kept. A click counts for as long as a policy may say, 366 days.
+TOUCH_DAYS = max(366, environment.integer("PERENNIAL_TOUCH_DAYS", 1_200))
+FINGERPRINT_DAYS = max(1, environment.integer("PERENNIAL_FINGERPRINT_DAYS", 1_200))
 
 METRICS_TOKEN = environment.text("PERENNIAL_METRICS_TOKEN")
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,14 +13,14 @@ def _stylesheet(_request: HttpRequest) -> str:
     return static("core/admin.css")
 
 
-def _page(title: Any, icon: str, model: str) -> dict[str, Any]:
-    """Return a sidebar entry for a model's list, shown to those who may see it."""
+def _page(title: Any, icon: str, model: str, query: str = "") -> dict[str, Any]:
+    """Return a sidebar entry for a model's list, or a part of it, shown to those who may see it."""
     app, name = model.split(".")
 
     def is_allowed(request: HttpRequest) -> bool:
         return request.user.has_perm(f"{app}.view_{name}")
 
-    link = reverse_lazy(f"admin:{app}_{name}_changelist")
+    link = format_lazy("{}{}", reverse_lazy(f"admin:{app}_{name}_changelist"), query)
     return {"title": title, "icon": icon, "link": link, "permission": is_allowed}
 
 
@@ -50,7 +51,12 @@ UNFOLD = {
     },
     "SIDEBAR": {
         "navigation": [
-            {"items": [{"title": _("Dashboard"), "icon": "dashboard", "link": reverse_lazy("admin:index")}]},
+            {
+                "items": [
+                    {"title": _("Dashboard"), "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    _page(_("Retention"), "monitoring", "analytics.retentionstate"),
+                ]
+            },
             {
                 "title": _("Members"),
                 "separator": True,
@@ -58,9 +64,21 @@ UNFOLD = {
                     _page(_("Members"), "group", "membership.member"),
                     _page(_("Orders"), "shopping_bag", "membership.order"),
                     _page(_("Refunds"), "undo", "membership.refund"),
+                    _page(_("Checkouts"), "shopping_cart", "storefront.checkout"),
                     _page(_("Activities"), "bolt", "membership.activity"),
                     _page(_("Tier periods"), "military_tech", "membership.tierperiod"),
                     _page(_("Ledger"), "receipt_long", "points.ledgertransaction"),
+                ],
+            },
+            {
+                "title": _("Coupons"),
+                "separator": True,
+                "items": [
+                    _page(_("Coupons"), "confirmation_number", "coupons.coupondefinition"),
+                    _page(_("Code batches"), "qr_code_2", "coupons.codebatch"),
+                    _page(_("Codes"), "password", "coupons.couponcode"),
+                    _page(_("Claims"), "redeem", "coupons.claim"),
+                    _page(_("Redemptions"), "shopping_cart_checkout", "coupons.redemption"),
                 ],
             },
             {
@@ -71,6 +89,16 @@ UNFOLD = {
                     _page(_("Ladders"), "stairs", "membership.ladder"),
                     _page(_("Wallets"), "account_balance_wallet", "points.wallet"),
                     _page(_("Earn rules"), "rule", "points.earnrule"),
+                ],
+            },
+            {
+                "title": _("Referrals"),
+                "separator": True,
+                "items": [
+                    _page(_("Referrals"), "diversity_3", "referrals.referral"),
+                    _page(_("Review queue"), "fact_check", "referrals.referral", "?state__exact=flagged"),
+                    _page(_("Referral codes"), "tag", "referrals.referralcode"),
+                    _page(_("Referral policies"), "handshake", "referrals.referralpolicy"),
                 ],
             },
             {

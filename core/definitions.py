@@ -17,7 +17,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from core.money import BPS, decimal_text, parse_minor
+from core.money import BPS, CURRENCIES, decimal_text, parse_minor
 
 
 class Definition(BaseModel):
@@ -38,6 +38,38 @@ def read_multiplier(value: Any) -> int:
     if minor <= 0 or minor > 100 * BPS:
         raise ValueError("a multiplier lies between 0.0001 and 100")
     return minor
+
+
+def read_amounts(value: Any) -> dict[str, int]:
+    """Turn `{"GBP": "10.00", "CNY": "90"}` into minor units of each currency."""
+    if not isinstance(value, dict) or not value:
+        raise ValueError('write amounts by currency, such as {GBP: "10.00"}')
+    amounts = {}
+    for currency, amount in sorted(value.items()):
+        if currency not in CURRENCIES:
+            raise ValueError(f"{currency!r} is no currency code of ISO 4217, such as GBP")
+        amounts[currency] = parse_minor(_decimal_text(amount), currency)
+    return amounts
+
+
+def write_amounts(amounts: dict[str, int]) -> dict[str, str]:
+    """Turn minor units by currency into decimal texts."""
+    return {currency: decimal_text(minor, currency) for currency, minor in sorted(amounts.items())}
+
+
+def read_share(value: Any) -> int:
+    """Turn `"12.5%"` into 1,250 basis points."""
+    if not isinstance(value, str) or not value.endswith("%"):
+        raise ValueError('write a percentage as text, such as "12.5%"')
+    rate_bps = parse_minor(value.removesuffix("%"), "GBP")  # two places: exactly the basis points of a percent
+    if not 0 < rate_bps <= BPS:
+        raise ValueError("a percentage lies between 0.01% and 100%")
+    return rate_bps
+
+
+def write_share(rate_bps: int) -> str:
+    """Turn 1,250 basis points into `"12.5%"`."""
+    return f"{Decimal(rate_bps).scaleb(-2).normalize():f}%"
 
 
 def _decimal_text(value: Any) -> str:
@@ -65,4 +97,8 @@ def as_written(definition: Definition, currency: str, *, without: set[str] | Non
 
 
 Money = Annotated[int, BeforeValidator(read_money), PlainSerializer(write_money)]
+# Minor units by currency, for what is sold in several markets.
+Amounts = Annotated[dict[str, int], BeforeValidator(read_amounts), PlainSerializer(write_amounts)]
+# Basis points, written as a percentage.
+Share = Annotated[int, BeforeValidator(read_share), PlainSerializer(write_share)]
 Multiplier = Annotated[int, BeforeValidator(read_multiplier), PlainSerializer(write_multiplier)]

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from core.calendar import Period
-from core.definitions import Code, Definition, Multiplier, read_money, write_money
+from core.definitions import Code, Definition, Multiplier, Share, read_money, write_money
 
 Metric = Literal["net_spend", "order_count", "credits", "active_days"]
 
@@ -62,7 +62,11 @@ class AnyOf(Definition):
 
 
 class Benefits(Definition):
+    """What a tier gives: times the points, `discount` off the list price of each line, shipping for nothing."""
+
     points_multiplier: Multiplier = 10_000
+    discount: Share | None = None
+    free_shipping: bool = False
 
 
 class TierDefinition(Definition):

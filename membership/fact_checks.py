@@ -67,7 +67,8 @@ def frame_of(program: Program, *, last: datetime | None = None) -> Frame:
 class Checked(Generic[T]):
     """A fact that is sound in itself; `key` is what makes it unique in its program, `name` what messages call it.
 
-    `lines` of an order or an edit: external_id, position, sku, category, units, amount, program amount, discount.
+    `lines` of an order or an edit: external_id, position, sku, category, units, amount, program amount, discount, what
+    of both amounts was paid in points.
     `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount.
     """
 
@@ -95,7 +96,9 @@ def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
     lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
     rows = _order_lines(check, order, lines, amount)
     told = (order.member, paid_at, order.currency, order.amount_minor, amount)
-    place = (order.market, order.country, order.channel, order.device)
+    place = [order.market, order.country, order.channel, order.device]
+    if order.checkout:
+        place.append(order.checkout)
     return Checked(order, check.external_id, (order.external_id,), _digest(*told, *place, rows), amount, rows)
 
 
@@ -110,15 +113,23 @@ def _order_lines(
         check.number("units", line.units, 1, MAX_COUNT)
         check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
         check.number("discount_minor", line.discount_minor, 0, MAX_AMOUNT)
+        check.number("paid_in_points_minor", line.paid_in_points_minor, 0, line.amount_minor)
     amounts = _program_amounts(check, fact, lines, amount)
     check.distinct("lines", [line.external_id for line in lines])
     return [
         (
             *(line.external_id, position, line.sku, line.category, line.units),
-            *(line.amount_minor, program_amount, line.discount_minor),
+            *(line.amount_minor, program_amount, line.discount_minor, line.paid_in_points_minor),
+            _program_share(line, program_amount),
         )
         for position, (line, program_amount) in enumerate(zip(lines, amounts, strict=True), 1)
     ]
+
+
+def _program_share(line: OrderLineInput, program_amount: int) -> int:
+    """Return the part of a line's program amount that was paid in points."""
+    paid = line.paid_in_points_minor
+    return allocate(program_amount, [paid, line.amount_minor - paid])[0] if paid else 0
 
 
 def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:

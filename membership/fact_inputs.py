@@ -31,20 +31,27 @@ class FactConflict(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderLineInput:
-    """Units: minor units of the order's currency; `program_amount_minor` of the program's, empty = derived."""
+    """Units: minor units of the order's currency; `program_amount_minor` of the program's, empty = derived.
+
+    paid_in_points_minor: the part of the amount that was paid in points.
+    """
 
     external_id: str
     units: int
     amount_minor: int
     program_amount_minor: int | None = None
     discount_minor: int = 0
+    paid_in_points_minor: int = 0
     sku: str = ""
     category: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderInput:
-    """A paid order. `member` is the member's external id, empty for a guest."""
+    """A paid order. `member` is the member's external id, empty for a guest.
+
+    checkout: the public id of the checkout that it pays, which is not membership's; empty: none.
+    """
 
     external_id: str
     member: str = ""
@@ -56,6 +63,7 @@ class OrderInput:
     country: str = ""
     channel: str = ""
     device: str = ""
+    checkout: str = ""
     lines: tuple[OrderLineInput, ...] = ()
 
 

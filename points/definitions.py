@@ -4,7 +4,33 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from core.definitions import Code, Definition, Money
+from core.definitions import Amounts, Code, Definition, Money, Share
+from core.money import BPS
+
+
+class Redemption(Definition):
+    """What points are worth when they are used.
+
+    `step`: points are used in multiples of it; `worth`: what one step pays, by currency (one that is not named takes no
+    points). `minimum`: fewer points are not used at a time. `maximum_share`: of what is to be paid.
+    """
+
+    step: Annotated[int, Field(ge=1, le=1_000_000)]
+    worth: Amounts
+    minimum: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    maximum_share: Share = BPS
+
+    @model_validator(mode="after")
+    def _pays_something(self) -> Self:
+        if min(self.worth.values()) <= 0:
+            raise ValueError("worth must be more than nothing in every currency")
+        if self.minimum % self.step:
+            raise ValueError("minimum must be a multiple of step")
+        return self
+
+    def allows(self, points: int) -> bool:
+        """Tell whether so many points may be used at a time."""
+        return points >= self.minimum and not points % self.step
 
 
 class WalletPolicy(Definition):
@@ -17,6 +43,7 @@ class WalletPolicy(Definition):
     `debt`: the rest becomes debt; `write_off`: the rest is given up; `own_lot`: only what is left of the same
     lot; `refuse`: the refund is refused.
     `reminder_days`: members are reminded that many local days before points expire (0: never).
+    `redemption`: what points pay (empty: they are no means of payment).
     """
 
     expiry_days: Annotated[int, Field(ge=1, le=36600)] | None = None
@@ -24,6 +51,7 @@ class WalletPolicy(Definition):
     rounding: Literal["line", "order"] = "line"
     clawback: Literal["debt", "write_off", "own_lot", "refuse"] = "debt"
     reminder_days: Annotated[int, Field(ge=0, le=366)] = 3
+    redemption: Redemption | None = None
 
     @model_validator(mode="after")
     def _expires_after_it_vests(self) -> Self:

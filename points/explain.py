@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from fractions import Fraction
 
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -14,6 +15,7 @@ from core.money import BPS, format_minor
 from points import rules
 from points.definitions import EarnRuleDefinition, PerAmount
 from points.models import AccrualReason, SourceKind, TransactionKind
+from points.services.posting import GRANTS
 from points.statement import Source
 from points.stories import Earned, LotOrigin, RuleUsed, Story, Taken, TakenBack
 
@@ -57,6 +59,8 @@ def name_source(source: Source) -> str:
         return _("refund %(id)s") % told
     if source.kind is SourceKind.ACTIVITY:
         return _("activity %(id)s") % told
+    if source.kind is SourceKind.REFERRAL_REWARD:
+        return _("a referral reward")
     return _("transaction %(seq)s") % told
 
 
@@ -71,7 +75,7 @@ def show_day(day: date) -> str:
 
 
 def _join(*sentences: str) -> str:
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def _day(at: datetime, story: Story) -> str:
@@ -87,6 +91,9 @@ def _last_day(expires_at: datetime, story: Story) -> str:
 
 
 def _tell_earning(story: Story) -> Iterator[str]:
+    if story.source.kind in GRANTS:
+        yield from _tell_grant(story)
+        return
     total = sum(earned.points for earned in story.earned)
     named = {"source": name_source(story.source), "points": count_points(total), "day": _day(story.effective_at, story)}
     if total:
@@ -95,6 +102,16 @@ def _tell_earning(story: Story) -> Iterator[str]:
         yield _("On %(day)s, %(source)s earned nothing.") % named
     for earned in story.earned:
         yield explain_earned(earned, story.currency)
+    yield from _tell_opened(story)
+
+
+def _tell_grant(story: Story) -> Iterator[str]:
+    told = {
+        "source": name_source(story.source),
+        "points": count_points(sum(lot.points for lot in story.opened)),
+        "day": _day(story.effective_at, story),
+    }
+    yield _("On %(day)s, %(source)s gave %(points)s.") % told
     yield from _tell_opened(story)
 
 
@@ -135,6 +152,10 @@ def _result(earned: Earned) -> Iterator[str]:
 def _tell_opened(story: Story) -> Iterator[str]:
     for lot in story.opened:
         yield _tell_life(lot, story)
+    yield from _tell_repaid(story)
+
+
+def _tell_repaid(story: Story) -> Iterator[str]:
     repaid = -story.moves.changes.get("debt", 0)
     if repaid > 0:
         yield _("First of all, %(points)s of them repaid debt.") % {"points": count_points(repaid)}
@@ -197,9 +218,62 @@ def _tell_vest(story: Story) -> Iterator[str]:
     vested = -story.moves.changes.get("pending", 0)
     told = {"points": count_points(vested), "day": _day(story.effective_at, story)}
     yield _("On %(day)s, %(points)s that had been pending became usable.") % told
-    repaid = -story.moves.changes.get("debt", 0)
-    if repaid > 0:
-        yield _("First of all, %(points)s of them repaid debt.") % {"points": count_points(repaid)}
+    yield from _tell_repaid(story)
+
+
+# --- holding ---------------------------------------------------------------------------------------------------
+
+
+def _tell_hold(story: Story) -> Iterator[str]:
+    told = {"points": count_points(story.moves.changes["held"]), "day": _day(story.effective_at, story)}
+    yield _("On %(day)s, %(points)s were set aside for a purchase.") % told
+    yield from _tell_taken(story)
+    if len(story.taken) > 1:
+        yield _("Points that expire first are used first.")
+
+
+def _tell_capture(story: Story) -> Iterator[str]:
+    held = story.moves.balances_after["held"]
+    told = {
+        "source": name_source(story.source),
+        "points": count_points(-story.moves.changes["held"]),
+        "day": _day(story.effective_at, story),
+        "held": count_points(held),
+    }
+    yield _("On %(day)s, a purchase used %(points)s that %(source)s had set aside.") % told
+    if held:
+        yield _("After that, %(held)s were still set aside.") % told
+
+
+def _tell_release(story: Story) -> Iterator[str]:
+    told = {
+        "source": name_source(story.source),
+        "points": count_points(-story.moves.changes["held"]),
+        "day": _day(story.effective_at, story),
+    }
+    yield _("On %(day)s, %(points)s that %(source)s had set aside came back to where they had been taken from.") % told
+    yield from _tell_repaid(story)
+
+
+def _tell_given_back(story: Story) -> Iterator[str]:
+    told = {
+        "source": name_source(story.source),
+        "points": count_points(story.moves.points),
+        "day": _day(story.effective_at, story),
+    }
+    yield _("On %(day)s, %(source)s gave back %(points)s that a purchase had used.") % told
+    for part in story.taken:
+        if part.points < 0:
+            yield _returned_to(part, story)
+    yield from _tell_repaid(story)
+
+
+def _returned_to(part: Taken, story: Story) -> str:
+    told = {"points": count_points(-part.points), "source": name_source(part.lot.source)}
+    if part.lot.expires_at is None:
+        return _("%(points)s went back to those of %(source)s, which do not expire.") % told
+    told["last"] = _last_day(part.lot.expires_at, story)
+    return _("%(points)s went back to those of %(source)s, usable until the end of %(last)s.") % told
 
 
 # --- refunds ---------------------------------------------------------------------------------------------------
@@ -211,7 +285,10 @@ def _tell_clawback(story: Story) -> Iterator[str]:
         "points": count_points(sum(back.taken for back in story.taken_back)),
         "day": _day(story.effective_at, story),
     }
-    yield _("On %(day)s, %(source)s took back %(points)s.") % told
+    if story.source.kind in GRANTS:
+        yield _("On %(day)s, %(points)s of %(source)s were taken back.") % told
+    else:
+        yield _("On %(day)s, %(source)s took back %(points)s.") % told
     for back in story.taken_back:
         yield explain_taken_back(back, story.currency)
         if back.taken < back.due:
@@ -225,26 +302,32 @@ def _tell_clawback(story: Story) -> Iterator[str]:
 
 
 def explain_taken_back(back: TakenBack, currency: str) -> str:
-    """Return what a refund line asked back of what its order line had earned by one rule."""
+    """Return what a refund line asked back of what its order line had earned by one rule, or of a grant."""
     told = {
         "line": back.line,
         "order": back.order,
         "returned": f"{back.returned:,}" if back.is_units else format_minor(back.returned, currency),
         "whole": f"{back.whole:,}" if back.is_units else format_minor(back.whole, currency),
-        "rule": name_rule(back.rule),
+        "part": str(Fraction(back.returned, back.whole)),
+        "rule": name_rule(back.rule) if back.rule else "",
         "earned": count_points(back.earned),
         "share": f"{back.before + back.due:,}",
         "before": f"{back.before:,}",
         "due": count_points(back.due),
     }
+    third = _("Earlier refunds had asked for %(before)s of them, which leaves %(due)s.") % told if back.before else ""
+    if back.rule is None:
+        if back.returned == back.whole:
+            first = _("It had given %(earned)s; nothing is left of what it was given for.") % told
+        else:
+            first = _("It had given %(earned)s; %(part)s of what it was given for is gone.") % told
+            first = _join(first, _("The share of that is %(share)s, rounded down.") % told)
+        return _join(first, third)
     if back.is_units:
         first = _("Of line %(line)s of order %(order)s, %(returned)s of %(whole)s units have come back.") % told
     else:
         first = _("Of line %(line)s of order %(order)s, %(returned)s of %(whole)s have been refunded.") % told
     second = _("It had earned %(earned)s by %(rule)s; the share of that is %(share)s, rounded down.") % told
-    if not back.before:
-        return _join(first, second)
-    third = _("Earlier refunds had asked for %(before)s of them, which leaves %(due)s.") % told
     return _join(first, second, third)
 
 
@@ -279,9 +362,7 @@ def _tell_reversal(story: Story) -> Iterator[str]:
     }
     if story.moves.points > 0:
         yield _("On %(day)s, %(source)s was reversed: %(points)s came back to where they had been taken from.") % told
-        repaid = -story.moves.changes.get("debt", 0)
-        if repaid > 0:
-            yield _("First of all, %(points)s of them repaid debt.") % {"points": count_points(repaid)}
+        yield from _tell_repaid(story)
         return
     yield _("On %(day)s, %(source)s was reversed, which took off %(points)s.") % told
     yield from _tell_taken(story)
@@ -300,9 +381,13 @@ def _tell_move(story: Story) -> Iterator[str]:
 _TELLERS: dict[TransactionKind, Callable[[Story], Iterator[str]]] = {
     TransactionKind.EARN: _tell_earning,
     TransactionKind.BURN: _tell_redemption,
+    TransactionKind.HOLD: _tell_hold,
+    TransactionKind.CAPTURE: _tell_capture,
+    TransactionKind.RELEASE: _tell_release,
     TransactionKind.REVERSE: _tell_reversal,
     TransactionKind.EXPIRE: _tell_expiry,
     TransactionKind.VEST: _tell_vest,
     TransactionKind.ADJUST: _tell_adjustment,
     TransactionKind.CLAWBACK: _tell_clawback,
+    TransactionKind.GIVE_BACK: _tell_given_back,
 }

@@ -29,6 +29,13 @@ def explain_line(line: LineStory, story: OrderStory) -> list[str]:
     sentences = []
     if line.is_added:
         sentences.append(_("An edit of the order added this line; it earned by the rules and the tier of that time."))
+    if line.in_points_minor:
+        told = {
+            "line": line.line,
+            "amount": format_minor(line.amount_minor, story.currency),
+            "part": format_minor(line.in_points_minor, story.currency),
+        }
+        sentences.append(_("Of line %(line)s, %(amount)s, %(part)s was paid in points and earns nothing.") % told)
     for part in line.earned:
         sentences += [explain_earned(part.earned, story.currency), *_since(part)]
     if not line.earned:

@@ -84,6 +84,7 @@ class TransactionKind(models.IntegerChoices):
     ADJUST = 9, _("Adjust")
     TRANSFER = 10, _("Transfer")
     CLAWBACK = 11, _("Clawback")
+    GIVE_BACK = 12, _("Give back")
 
 
 class SourceKind(models.IntegerChoices):
@@ -98,6 +99,7 @@ class SourceKind(models.IntegerChoices):
     LOT = 6, _("Lot")
     TRANSACTION = 7, _("Transaction")
     ORDER_EDIT = 8, _("Order edit")
+    REFERRAL_REWARD = 9, _("Referral reward")
 
 
 class AccrualReason(models.IntegerChoices):
@@ -106,6 +108,7 @@ class AccrualReason(models.IntegerChoices):
     EARNED = 1, _("Earned")
     BELOW_ONE_POINT = 2, _("Below one point")
     BELOW_MINIMUM = 3, _("Below minimum")
+    GRANTED = 4, _("Granted")
 
 
 class Account(models.Model):
@@ -173,7 +176,10 @@ class LedgerRow(models.Model):
 
 
 class LedgerTransaction(LedgerRow):
-    """One posting to one account. `hash` covers it, everything posted with it, and the hash before it."""
+    """One posting to one account. `hash` covers it, everything posted with it, and the hash before it.
+
+    `reverses_id`: of a reversal what it undoes, of points given back the hold by which they had been paid.
+    """
 
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
     kind = models.SmallIntegerField(choices=TransactionKind.choices)
@@ -193,7 +199,7 @@ class LedgerTransaction(LedgerRow):
             models.UniqueConstraint(
                 name="ledgertransaction_reversed_once",
                 fields=["member", "reverses_id"],
-                condition=Q(reverses_id__isnull=False),
+                condition=Q(kind=TransactionKind.REVERSE),
             ),
         ]
         # Rows come in about the order of both: a summary of blocks finds a day of all accounts, for almost nothing.
@@ -276,10 +282,44 @@ class LotAllocation(LedgerRow):
         ]
 
 
+class Hold(models.Model):
+    """Points that are set aside under the caller's reference: a projection of the hold and of what followed it.
+
+    Keyed by the hold's own transaction. What is neither captured nor released is still held; `returned` is the part
+    of what was captured that has been given back. `held_until` is for the caller, who releases what has lapsed.
+    """
+
+    transaction_id = models.BigIntegerField(primary_key=True)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False, db_constraint=False)
+    reference = models.CharField(max_length=200)
+    points = models.BigIntegerField()
+    captured = models.BigIntegerField(default=0)
+    released = models.BigIntegerField(default=0)
+    returned = models.BigIntegerField(default=0)
+    held_until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["transaction_id"]
+        constraints = [
+            models.UniqueConstraint(name="hold_reference", fields=["member", "wallet", "reference"]),
+            models.CheckConstraint(
+                name="hold_points",
+                condition=Q(points__gt=0, captured__gte=0, released__gte=0)
+                & Q(points__gte=F("captured") + F("released")),
+            ),
+            models.CheckConstraint(name="hold_returned", condition=Q(returned__gte=0, returned__lte=F("captured"))),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
 class Accrual(LedgerRow):
     """Why a source earned what it earned, zero included: what clawback reads.
 
-    `basis` in minor units of the program's currency (order lines) or a count of one (activities).
+    `basis` in minor units of the program's currency (order lines) or a count of one (activities, grants). A grant is
+    what no earn rule gave: its accrual has no rule version.
     """
 
     transaction = models.ForeignKey(
@@ -290,7 +330,7 @@ class Accrual(LedgerRow):
     source_kind = models.SmallIntegerField(choices=SourceKind.choices)
     source_id = models.BigIntegerField()
     rule_version = models.ForeignKey(
-        EarnRuleVersion, models.PROTECT, related_name="+", db_index=False, db_constraint=False
+        EarnRuleVersion, models.PROTECT, null=True, related_name="+", db_index=False, db_constraint=False
     )
     basis = models.BigIntegerField()
     multiplier_bps = models.IntegerField()
@@ -301,7 +341,14 @@ class Accrual(LedgerRow):
     class Meta(LedgerRow.Meta):
         constraints = [
             models.UniqueConstraint(
-                name="accrual_once", fields=["source_id", "source_kind", "wallet", "rule_version", "member"]
+                name="accrual_once",
+                fields=["source_id", "source_kind", "wallet", "rule_version", "member"],
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                name="accrual_granted",
+                condition=Q(rule_version__isnull=True, reason=AccrualReason.GRANTED)
+                | Q(rule_version__isnull=False) & ~Q(reason=AccrualReason.GRANTED),
             ),
             models.CheckConstraint(name="accrual_points", condition=Q(points__gte=0, capped_points__gte=0)),
             follows("accrual_follows", "transaction"),

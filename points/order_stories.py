@@ -53,12 +53,16 @@ class NotCovered:
 
 @dataclass(frozen=True, slots=True)
 class LineStory:
-    """A line, what it earned, and the rules in force that are not about it. Amounts in the program's currency."""
+    """A line, what it earned, and the rules in force that are not about it. Amounts in the program's currency.
+
+    `in_points_minor`: the part of the amount that was paid in points, which earns nothing.
+    """
 
     line: str
     sku: str
     category: str
     amount_minor: int
+    in_points_minor: int
     is_added: bool
     earned: tuple[LineEarned, ...]
     not_covered: tuple[NotCovered, ...]
@@ -108,6 +112,7 @@ def tell_order(order: Order, *, program: Program) -> OrderStory:
                 sku=line.sku,
                 category=line.category,
                 amount_minor=line.program_amount_minor,
+                in_points_minor=line.program_paid_in_points_minor,
                 is_added=line.edit_id is not None,
                 earned=earned.get(line.pk, ()),
                 not_covered=not_covered.of(line, moments[line.pk], earned.get(line.pk, ())) if order.member_id else (),

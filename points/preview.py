@@ -42,11 +42,10 @@ def preview_order(*, program: Program, member_id: int, order: OrderInput) -> Ord
     """
     terms = Terms(program)
     at = order.paid_at
+    checked = check_order(order, frame_of(program)).lines
     lines = [
-        rules.Line(position, amount_minor, sku, category)
-        for position, (_id, _n, sku, category, _units, _amount, amount_minor, _discount) in enumerate(
-            check_order(order, frame_of(program)).lines
-        )
+        rules.Line(position, amount_minor - in_points_minor, sku, category)
+        for position, (_, _, sku, category, _, _, amount_minor, _, _, in_points_minor) in enumerate(checked)
     ]
     context = contexts_of(terms, [Fact(0, member_id, at, order.channel)])[0]
     found = evaluate_order(terms, lines, at=at, context=context)

@@ -25,7 +25,7 @@ class Rule:
 
 
 class Line(NamedTuple):
-    """What a rule may look at. `amount_minor` is the paid amount in the program's currency."""
+    """What a rule may look at. `amount_minor` is what was paid in money, in the program's currency."""
 
     source_id: int
     amount_minor: int
@@ -52,11 +52,14 @@ class Exclusion(Enum):
 
 
 class LineAccrual(NamedTuple):
-    """What a rule gave a source, and why. Kinds and reasons are plain numbers, as the ledger stores them."""
+    """What a rule gave a source, and why. Kinds and reasons are plain numbers, as the ledger stores them.
+
+    A grant is of no rule.
+    """
 
     source_kind: int
     source_id: int
-    rule_version_id: int
+    rule_version_id: int | None
     basis: int
     multiplier_bps: int
     points: int

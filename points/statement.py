@@ -41,7 +41,7 @@ class Source:
 class Moves:
     """What a transaction did to the balances it touched; debt is shown positive.
 
-    `points`: what the member has more or less, debt taken off; what only changes its place (a vest) is 0.
+    `points`: what the member has more or less, debt taken off; what only changes its place (a vest, a hold) is 0.
     """
 
     points: int

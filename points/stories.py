@@ -78,12 +78,13 @@ class Taken:
 class TakenBack:
     """What a refund line asked back of an accrual: `returned` of `whole` has come back, in units or minor units.
 
-    `before`: what earlier refunds asked. `due`: what this one asks. `taken`: what the account gave.
+    Of a grant there is no rule, and neither order nor line. `before`: what earlier refunds asked. `due`: what this one
+    asks. `taken`: what the account gave.
     """
 
     order: str
     line: str
-    rule: RuleUsed
+    rule: RuleUsed | None
     is_units: bool
     returned: int
     whole: int
@@ -130,7 +131,8 @@ def find_transaction(account_id: int | None, seq: int) -> Any:
 def tell(transaction: Any, *, program: Program, wallet: Wallet) -> Story:
     """Return the story of a transaction of `find_transaction`, in a number of statements that does not grow with it."""
     ids = {"pk__gt": transaction.pk, "pk__lt": transaction.next_id}
-    accruals = list(Accrual.objects.filter(**ids).select_related("rule_version__owner").order_by("pk"))
+    by_rules = Accrual.objects.filter(rule_version__isnull=False, **ids)
+    accruals = list(by_rules.select_related("rule_version__owner").order_by("pk"))
     returns = list(AccrualReturn.objects.filter(**ids).select_related("accrual__rule_version__owner").order_by("pk"))
     taken = list(LotAllocation.objects.filter(**ids).order_by("pk"))
     opened = set(Lot.objects.filter(**ids).values_list("pk", flat=True))
@@ -203,6 +205,8 @@ def tier_known(program: Program, member_id: int, at: datetime, known_at: datetim
 
 def _rule(accrual: Accrual, program: Program) -> RuleUsed:
     version = accrual.rule_version
+    if version is None:
+        raise LookupError("no rule gave a grant")
     definition = EarnRuleDefinition.model_validate(version.definition, context={"currency": program.currency})
     return RuleUsed(version.owner.code, version.number, definition)
 
@@ -236,7 +240,7 @@ def _taken_back(
 ) -> tuple[TakenBack, ...]:
     if not returns:
         return ()
-    lines = _line_names(back.accrual.source_id for back in returns)
+    lines = _line_names(back.accrual.source_id for back in returns if back.accrual.rule_version_id)
     refund_lines = RefundLine.objects.filter(pk__in={back.source_id for back in returns}, units__isnull=False)
     by_units = set(refund_lines.values_list("pk", flat=True))
     earlier: QuerySet[Any] = AccrualReturn.objects.filter(
@@ -245,12 +249,14 @@ def _taken_back(
     before = dict(earlier.order_by().values_list("accrual_id").annotate(Sum("points_due")))
     told = []
     for back in returns:
+        is_grant = back.accrual.rule_version_id is None
+        order, line = ("", "") if is_grant else lines[back.accrual.source_id]
         told.append(
             TakenBack(
-                order=lines[back.accrual.source_id][0],
-                line=lines[back.accrual.source_id][1],
-                rule=_rule(back.accrual, program),
-                is_units=back.source_id in by_units,
+                order=order,
+                line=line,
+                rule=None if is_grant else _rule(back.accrual, program),
+                is_units=is_grant or back.source_id in by_units,
                 returned=back.returned,
                 whole=back.whole,
                 earned=back.accrual.points,

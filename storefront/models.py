@@ -1,10 +1,13 @@
-"""The clock's runs over a program's days, and how far its ledger has been announced."""
+"""The clock's runs over a program's days, how far its ledger has been announced, and checkouts."""
 
+import uuid_utils.compat as uuid
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
 
 from core.models import Program
-from membership.models import Ladder, Member, Tier
+from membership.models import Ladder, Member, Order, Tier
+from points.models import Wallet
 
 
 class DayClose(models.Model):
@@ -82,3 +85,67 @@ class AnnouncedTier(models.Model):
 
     def __str__(self) -> str:
         return f"{self.member_id}: {self.tier_id}"
+
+
+class CheckoutState(models.TextChoices):
+    """quoted -> held -> paid, released or lapsed. What has nothing to hold may be paid, released or lapse as quoted."""
+
+    QUOTED = "quoted", _("Quoted")
+    HELD = "held", _("Held")
+    PAID = "paid", _("Paid")
+    RELEASED = "released", _("Released")
+    LAPSED = "lapsed", _("Lapsed")
+
+
+class Checkout(models.Model):
+    """A basket with its price, worked out for a member or a guest: what an order that names it must agree with.
+
+    `basket` as it was told; `price` step by step, as it is shown; `digest` of what the shopper pays. From `lapses_at`
+    on neither a hold nor an order is taken. `points` of `wallet` are paid with it.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid7, editable=False)
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True)
+    market = models.CharField(max_length=63, blank=True)
+    currency = models.CharField(max_length=3)
+    basket = models.JSONField()
+    price = models.JSONField()
+    digest = models.BinaryField(max_length=16)
+    amount_minor = models.BigIntegerField()
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", null=True, db_index=False)
+    points = models.BigIntegerField(default=0)
+    state = models.CharField(max_length=8, choices=CheckoutState.choices, default=CheckoutState.QUOTED)
+    quoted_at = models.DateTimeField()
+    lapses_at = models.DateTimeField()
+    held_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    order = models.ForeignKey(Order, models.PROTECT, related_name="+", null=True, db_index=False)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(name="checkout_open", fields=["lapses_at"], condition=Q(closed_at=None)),
+            models.Index(name="checkout_unpaid", fields=["closed_at"], condition=Q(state__in=["released", "lapsed"])),
+        ]
+        constraints = [
+            models.UniqueConstraint(name="checkout_public_id", fields=["public_id", "member"], nulls_distinct=False),
+            models.UniqueConstraint(
+                name="checkout_order", fields=["order", "member"], condition=~Q(order=None), nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                name="checkout_amounts",
+                condition=Q(amount_minor__gte=0) & (Q(points=0) | Q(points__gt=0, wallet__isnull=False)),
+            ),
+            models.CheckConstraint(name="checkout_lapse", condition=Q(lapses_at__gt=F("quoted_at"))),
+            models.CheckConstraint(
+                name="checkout_state",
+                condition=Q(state="quoted", held_at=None, closed_at=None, order=None)
+                | Q(state="held", held_at__isnull=False, closed_at=None, order=None)
+                | Q(state="paid", closed_at__isnull=False, order__isnull=False)
+                | Q(state__in=["released", "lapsed"], closed_at__isnull=False, order=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.public_id)

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.event_types import EventType
 from core.events import subscribe
-from storefront.services import announcements, posting_news, tier_news
+from storefront.services import announcements, coupon_news, posting_news, referral_news, tier_news
 
 
 @subscribe("membership.members_enrolled", name="storefront.announce")
@@ -59,3 +59,60 @@ def announce_postings(*, program_id: int, payload: dict[str, Any], at: datetime)
 def announce_expiring(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell whose points expire soon."""
     announcements.announce_expiring(program_id=program_id, reminder_ids=payload["reminders"], at=at)
+
+
+@subscribe("referrals.referral_moved", name="storefront.announce")
+def announce_referral(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell what a referral has come to."""
+    referral_news.announce_referral(
+        program_id=program_id, referral_id=payload["referral"], state=payload["state"], at=at
+    )
+
+
+@subscribe("referrals.reward_moved", name="storefront.announce")
+def announce_reward(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell which reward was paid or taken back."""
+    referral_news.announce_reward(program_id=program_id, reward_id=payload["reward"], state=payload["state"], at=at)
+
+
+@subscribe("coupons.claimed", name="storefront.announce")
+def announce_claims(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell who got a coupon."""
+    coupon_news.announce_claims(program_id=program_id, claim_ids=payload["claims"], at=at)
+
+
+@subscribe("coupons.held", name="storefront.announce")
+def announce_held(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell which coupons a checkout holds."""
+    coupon_news.announce_redemptions(
+        program_id=program_id, kind=EventType.COUPON_HELD, redemption_ids=payload["redemptions"], at=at
+    )
+
+
+@subscribe("coupons.redeemed", name="storefront.announce")
+def announce_redeemed(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell which coupons a paid order used."""
+    coupon_news.announce_redemptions(
+        program_id=program_id, kind=EventType.COUPON_REDEEMED, redemption_ids=payload["redemptions"], at=at
+    )
+
+
+@subscribe("coupons.released", name="storefront.announce")
+def announce_released(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell which coupons a checkout gave back."""
+    coupon_news.announce_redemptions(
+        program_id=program_id, kind=EventType.COUPON_RELEASED, redemption_ids=payload["redemptions"], at=at
+    )
+
+
+@subscribe("coupons.reversed", name="storefront.announce")
+def announce_reversed(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell how much of a discount a refund has reversed."""
+    coupon_news.announce_reversal(
+        program_id=program_id,
+        redemption_id=payload["redemption"],
+        reversed_minor=payload["reversed_minor"],
+        is_whole=payload["is_whole"],
+        reversed_at=datetime.fromisoformat(payload["at"]),
+        at=at,
+    )

@@ -1,14 +1,16 @@
 """The clock's way into storefront: the close of the local days of every program."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 
 from core.models import Program
 from membership.tasks import evaluate_chunk
 from storefront.services import day_close
+from storefront.services.checkouts import holding
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,14 @@ def close_program(*, program_id: int, requested_by: str = day_close.CLOCK, **_kw
         return
     if due[1:]:
         close_program.delay(program_id=program_id, requested_by=requested_by)
+
+
+@shared_task(name="storefront.end_checkouts", soft_time_limit=50, time_limit=60)
+def end_checkouts(**_kwargs: Any) -> None:
+    """Free what lapsed checkouts hold, and forget those that ended long ago. Safe to run twice and side by side."""
+    at = datetime.now(UTC)
+    holding.end_lapsed(at=at)
+    holding.forget_ended(before=at - timedelta(days=settings.CHECKOUT_DAYS))
 
 
 def _share(evaluation_id: int) -> None:

@@ -17,10 +17,11 @@ from django.db import connection, transaction
 from django.db.models import Max, Min
 
 from analytics.models import DirtyMonth, MemberMonth
+from analytics.services import stats
 from core import locks
 from core.calendar import add_months, day_start, local_date, period_start
 from core.models import Program
-from membership.models import Ladder, Order
+from membership.models import Order
 
 # Marks taken in one transaction: about a second of work for members with two years of months.
 MARKS_PER_CHUNK = 5_000
@@ -31,7 +32,9 @@ class MonthValues:
     """What a row of MemberMonth says. Units: minor units of the program's currency."""
 
     first_month: date
+    segment_id: int | None
     tier_start_id: int | None
+    tier_before_id: int | None
     orders: int
     net_minor: int
 
@@ -98,12 +101,13 @@ def _recompute_chunk(program: Program, through: date, after: int) -> tuple[int |
     if not marks:
         return None, 0
     members, since = zip(*marks, strict=True)
+    stats.recompute(program=program, member_ids=sorted(set(members)))
     starts = _fetch(_FIRST_MONTHS, {"members": list(members), "since": list(since)})
     written = 0
     if starts:
-        member_ids, first_months, start_months = (list(column) for column in zip(*starts, strict=True))
-        chosen = {"members": member_ids, "first_months": first_months, "start_months": start_months}
-        written = _write(_CHOSEN, program, _months(min(start_months), last), chosen)
+        names = ("members", "first_months", "start_months", "segments")
+        chosen = {name: list(column) for name, column in zip(names, zip(*starts, strict=True), strict=True)}
+        written = _write(_CHOSEN, program, _months(min(chosen["start_months"]), last), chosen)
     return max(members), written
 
 
@@ -115,13 +119,14 @@ def _write(members: str, program: Program, months: list[date], parameters: dict[
 
 def _grid(program: Program, months: list[date]) -> dict[str, Any]:
     """Return the SQL parameters for the months: their days and their first instants in the program's zone."""
-    ladder = Ladder.objects.filter(program=program).order_by("id").first()
     return {
         "program": program.pk,
-        "ladder": ladder.pk if ladder else None,
+        "ladder": stats.main_ladder_id(program),
         "months": months,
         "next_months": [add_months(month, 1) for month in months],
         "starts": [day_start(month, program.time_zone) for month in months],
+        "months_before": [add_months(month, -1) for month in months],
+        "starts_before": [day_start(add_months(month, -1), program.time_zone) for month in months],
     }
 
 
@@ -147,6 +152,8 @@ def _fetch(sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
 def find_month_mismatches(*, program: Program) -> list[MonthMismatch]:
     """Compare every stored month with one raw statement over orders, refunds and tier periods.
 
+    The segment is compared with the member's own, which `stats.find_stat_mismatches` compares with the facts.
+
     Marked members are left out: they wait for the next refresh. Facts whose news the outbox has not delivered show
     as mismatches, so drain it first. A program that was never refreshed has nothing to compare.
     """
@@ -156,7 +163,7 @@ def find_month_mismatches(*, program: Program) -> list[MonthMismatch]:
     orders = Order.objects.filter(program=program, member__isnull=False)
     first: date = orders.aggregate(day=Min("local_date"))["day"] or frontier
     rows = _fetch(_MISMATCHES, _grid(program, _months(period_start(first, "month"), frontier)))
-    return [MonthMismatch(row[0], row[1], _values(row[2:6]), _values(row[6:10])) for row in rows]
+    return [MonthMismatch(row[0], row[1], _values(row[2:8]), _values(row[8:14])) for row in rows]
 
 
 def _values(columns: Sequence[Any]) -> MonthValues | None:
@@ -174,36 +181,39 @@ DELETE FROM analytics_dirtymonth WHERE (member_id, since) IN (
 """
 
 # From where on a marked member's months are recomputed: from the mark, or from the first order's month if that has no
-# row yet (the news of the first order may still be on its way). Who never ordered has no months.
+# row yet (the news of the first order may still be on its way) or another segment. Who never ordered has no months.
 _FIRST_MONTHS = """
 SELECT marked.member_id, first.month, CASE
     WHEN EXISTS (SELECT FROM analytics_membermonth AS stored
-                 WHERE stored.member_id = marked.member_id AND stored.month = first.month)
-    THEN greatest(marked.since, first.month) ELSE first.month END
+                 WHERE stored.member_id = marked.member_id AND stored.month = first.month
+                   AND stored.segment_id = first.segment_id)
+    THEN greatest(marked.since, first.month) ELSE first.month END, first.segment_id
 FROM (SELECT member_id, min(since) AS since
       FROM unnest(%(members)s::bigint[], %(since)s::date[]) AS mark(member_id, since) GROUP BY member_id) AS marked
-CROSS JOIN LATERAL (SELECT date_trunc('month', day::timestamp)::date AS month FROM membership_memberday
-                    WHERE member_id = marked.member_id AND orders > 0 ORDER BY day LIMIT 1) AS first
+JOIN (SELECT member_id, segment_id, date_trunc('month', entry_day::timestamp)::date AS month
+      FROM analytics_memberstat WHERE member_id = ANY(%(members)s::bigint[])) AS first USING (member_id)
 """
 
 _EVERYBODY = """
-SELECT member_id, first_month, %(frontier)s::date AS start_month FROM analytics_membermonth
+SELECT member_id, first_month, %(frontier)s::date AS start_month, segment_id FROM analytics_membermonth
 WHERE program_id = %(program)s AND month = %(frontier)s
 """
 
 _CHOSEN = """
-SELECT * FROM unnest(%(members)s::bigint[], %(first_months)s::date[], %(start_months)s::date[])
-    AS chosen(member_id, first_month, start_month)
+SELECT * FROM unnest(%(members)s::bigint[], %(first_months)s::date[], %(start_months)s::date[], %(segments)s::int[])
+    AS chosen(member_id, first_month, start_month, segment_id)
 """
 
+# A month's last tier is the next one's tier before: of a member's first month nothing is before.
 _WRITE = """
 INSERT INTO analytics_membermonth AS stored
-    (program_id, member_id, month, first_month, tier_start_id, orders, net_minor)
-SELECT %(program)s, member.member_id, cell.month, member.first_month, held.tier_id,
-       coalesce(done.orders, 0), coalesce(done.net_minor, 0)
+    (program_id, member_id, month, first_month, segment_id, tier_start_id, tier_before_id, orders, net_minor)
+SELECT %(program)s, member.member_id, cell.month, member.first_month, member.segment_id, held.tier_id,
+       before.tier_id, coalesce(done.orders, 0), coalesce(done.net_minor, 0)
 FROM ({members}) AS member
-JOIN unnest(%(months)s::date[], %(next_months)s::date[], %(starts)s::timestamptz[])
-    AS cell(month, next_month, starts_at) ON cell.month >= member.start_month
+JOIN unnest(%(months)s::date[], %(next_months)s::date[], %(starts)s::timestamptz[], %(starts_before)s::timestamptz[],
+            %(months_before)s::date[])
+    AS cell(month, next_month, starts_at, before_at, month_before) ON cell.month >= member.start_month
 LEFT JOIN LATERAL (
     SELECT period.tier_id FROM membership_tierperiod AS period
     WHERE period.member_id = member.member_id AND period.ladder_id = %(ladder)s
@@ -211,15 +221,24 @@ LEFT JOIN LATERAL (
     ORDER BY period.valid_from DESC LIMIT 1
 ) AS held ON true
 LEFT JOIN LATERAL (
+    SELECT period.tier_id FROM membership_tierperiod AS period
+    WHERE cell.month_before > member.first_month
+      AND period.member_id = member.member_id AND period.ladder_id = %(ladder)s
+      AND period.superseded_at IS NULL AND period.valid_from <= cell.before_at
+    ORDER BY period.valid_from DESC LIMIT 1
+) AS before ON true
+LEFT JOIN LATERAL (
     SELECT sum(day.orders) AS orders, sum(day.spend_minor - day.refunds_minor) AS net_minor
     FROM membership_memberday AS day
     WHERE day.member_id = member.member_id AND day.day >= cell.month AND day.day < cell.next_month
 ) AS done ON true
 ON CONFLICT (member_id, month) DO UPDATE
-SET first_month = excluded.first_month, tier_start_id = excluded.tier_start_id,
-    orders = excluded.orders, net_minor = excluded.net_minor
-WHERE (stored.first_month, stored.tier_start_id, stored.orders, stored.net_minor)
-    IS DISTINCT FROM (excluded.first_month, excluded.tier_start_id, excluded.orders, excluded.net_minor)
+SET first_month = excluded.first_month, segment_id = excluded.segment_id, tier_start_id = excluded.tier_start_id,
+    tier_before_id = excluded.tier_before_id, orders = excluded.orders, net_minor = excluded.net_minor
+WHERE (stored.first_month, stored.segment_id, stored.tier_start_id, stored.tier_before_id, stored.orders,
+       stored.net_minor)
+    IS DISTINCT FROM (excluded.first_month, excluded.segment_id, excluded.tier_start_id, excluded.tier_before_id,
+       excluded.orders, excluded.net_minor)
 """
 
 # Independent of MemberDay: the facts themselves, by their stored local dates.
@@ -239,7 +258,7 @@ WITH fact AS (
     FROM fact GROUP BY 1, 2
 ), first AS (
     SELECT member_id, min(month) AS month FROM done WHERE orders > 0 GROUP BY 1
-), expected AS (
+), held AS (
     SELECT first.member_id, cell.month, first.month AS first_month, (
                SELECT period.tier_id FROM membership_tierperiod AS period
                WHERE period.member_id = first.member_id AND period.ladder_id = %(ladder)s
@@ -250,15 +269,24 @@ WITH fact AS (
     JOIN unnest(%(months)s::date[], %(next_months)s::date[], %(starts)s::timestamptz[])
         AS cell(month, next_month, starts_at) ON cell.month >= first.month
     LEFT JOIN done ON done.member_id = first.member_id AND done.month = cell.month
+), expected AS (
+    SELECT held.*, stat.segment_id, CASE WHEN lag(month, 2) OVER own IS NOT NULL THEN
+               lag(tier_start_id) OVER own END AS tier_before_id
+    FROM held LEFT JOIN analytics_memberstat AS stat USING (member_id)
+    WINDOW own AS (PARTITION BY member_id ORDER BY month)
 ), stored AS (
     SELECT * FROM analytics_membermonth WHERE program_id = %(program)s
 )
 SELECT member_id, month,
-       expected.first_month, expected.tier_start_id, expected.orders::int, expected.net_minor::bigint,
-       stored.first_month, stored.tier_start_id, stored.orders, stored.net_minor
+       expected.first_month, expected.segment_id, expected.tier_start_id, expected.tier_before_id,
+       expected.orders::int, expected.net_minor::bigint,
+       stored.first_month, stored.segment_id, stored.tier_start_id, stored.tier_before_id,
+       stored.orders, stored.net_minor
 FROM expected FULL JOIN stored USING (member_id, month)
-WHERE (expected.first_month, expected.tier_start_id, expected.orders, expected.net_minor)
-    IS DISTINCT FROM (stored.first_month, stored.tier_start_id, stored.orders, stored.net_minor)
+WHERE (expected.first_month, expected.segment_id, expected.tier_start_id, expected.tier_before_id, expected.orders,
+       expected.net_minor)
+    IS DISTINCT FROM (stored.first_month, stored.segment_id, stored.tier_start_id, stored.tier_before_id,
+       stored.orders, stored.net_minor)
   AND member_id NOT IN (SELECT mark.member_id FROM analytics_dirtymonth AS mark WHERE mark.program_id = %(program)s)
 ORDER BY member_id, month
 """

@@ -78,7 +78,8 @@ class DraftAdmin(ReadOnlyAdmin):
         """Offer a new draft where there is none, else that draft."""
         found = super().get_actions_detail(request, object_id)
         has_draft = self._drafts().filter(owner_id=object_id).exists()
-        return [action for action in found if action.action_name.endswith("_new_draft") != has_draft]
+        hidden = ("_new_draft",) if has_draft else ("_edit_draft", "_publish_draft")
+        return [action for action in found if not action.action_name.endswith(hidden)]
 
     def _drafts(self) -> Any:
         model: Any = self.model._meta.get_field("versions").related_model

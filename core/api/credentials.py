@@ -20,7 +20,7 @@ TOKEN_LIFETIME = timedelta(minutes=15)
 # What a member may do with a token: read what is theirs and spend, never earn, adjust or change.
 MEMBER_SCOPES = frozenset({
     Scope.PROGRAMS_READ, Scope.MEMBERS_READ, Scope.FACTS_READ, Scope.TIERS_READ, Scope.POINTS_READ,
-    Scope.POINTS_REDEEM,
+    Scope.POINTS_REDEEM, Scope.COUPONS_READ, Scope.COUPONS_CLAIM, Scope.REFERRALS_READ,
 })  # fmt: skip
 _TOKEN_PREFIX = "pnl_member_"  # noqa: S105 not a secret
 _SALT = "perennial.member-token"

@@ -9,6 +9,7 @@ from drf_spectacular.contrib.pydantic import PydanticExtension
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -144,9 +145,13 @@ def operation(
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     parameters: Sequence[OpenApiParameter] = (),
+    has_csv: bool = False,
     **more: Any,
 ) -> Callable[[F], F]:
-    """Describe a view's method. The summary is a sentence for people; the description is its docstring."""
+    """Describe a view's method. The summary is a sentence for people; the description is its docstring.
+
+    `has_csv`: it answers text/csv as well.
+    """
 
     def describe(method: F) -> F:
         problems = _ALWAYS if method.__name__ == "get" else _ALWAYS | _WRITE
@@ -156,6 +161,7 @@ def operation(
             if model
         }
         responses |= {status: None for status, model in answers.items() if model is None}
+        responses |= {(200, "text/csv"): OpenApiTypes.STR} if has_csv else {}
         responses |= {
             (status, CONTENT_TYPE): OpenApiResponse(ProblemBody, description=told) for status, told in problems.items()
         }

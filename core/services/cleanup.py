@@ -53,21 +53,21 @@ def clean_up(*, keep: Retention, at: datetime) -> dict[str, int]:
         "idempotency_records": _forget_keys(at - max(timedelta(keep.idempotency), SHORTEST_IDEMPOTENCY), at),
         "outbox_events": _forget_news(at - timedelta(keep.outbox)),
         "events": _forget_events(at - timedelta(keep.events)),
-        "webhook_attempts": _delete(WebhookAttempt.objects.filter(attempted_at__lt=at - timedelta(keep.webhook_log))),
-        "sessions": _delete(Session.objects.filter(expire_date__lt=at)),
+        "webhook_attempts": delete(WebhookAttempt.objects.filter(attempted_at__lt=at - timedelta(keep.webhook_log))),
+        "sessions": delete(Session.objects.filter(expire_date__lt=at)),
         "audit_entries": _forget_audit(at - max(timedelta(keep.audit), SHORTEST_AUDIT), at) if keep.audit else 0,
     }
 
 
 def _forget_keys(before: datetime, at: datetime) -> int:
     """Remove old idempotency records, but for a write that is still under way."""
-    return _delete(IdempotencyRecord.objects.filter(Q(leased_until__lt=at) | ~Q(status=None), created_at__lt=before))
+    return delete(IdempotencyRecord.objects.filter(Q(leased_until__lt=at) | ~Q(status=None), created_at__lt=before))
 
 
 def _forget_news(before: datetime) -> int:
     """Remove outbox events that every subscriber has done."""
     waiting = OutboxReceipt.objects.filter(event=OuterRef("pk"), done_at=None)
-    return _delete(OutboxEvent.objects.filter(~Exists(waiting), dispatched_at__lt=before, recorded_at__lt=before))
+    return delete(OutboxEvent.objects.filter(~Exists(waiting), dispatched_at__lt=before, recorded_at__lt=before))
 
 
 def _forget_events(before: datetime) -> int:
@@ -82,11 +82,11 @@ def _forget_events(before: datetime) -> int:
         due = WebhookDelivery.objects.filter(event__program=program, endpoint__disabled_at=None)
         first_due = due.exclude(next_attempt_at=None).aggregate(first=Min("event__number"))["first"]
         if last is not None:
-            gone += _delete(events.filter(number__lte=last if first_due is None else min(last, first_due - 1)))
+            gone += delete(events.filter(number__lte=last if first_due is None else min(last, first_due - 1)))
     return gone
 
 
-def _delete(rows: QuerySet[models.Model]) -> int:
+def delete(rows: QuerySet[models.Model]) -> int:
     """Delete rows with what is part of them, batch by batch, and return how many rows that was without the parts."""
     return sum(_delete_batch(rows.model, ids) for ids in _iter_batches(rows))
 

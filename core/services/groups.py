@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_noop
 
-APPS = ("core", "membership", "points", "analytics", "storefront")
+APPS = ("core", "membership", "coupons", "points", "referrals", "analytics", "storefront")
 # Everybody sees everything of members and programs; these tables are for those who run the installation.
 GUARDED = (
     *("apikey", "auditentry", "idempotencyrecord", "outboxevent", "outboxreceipt"),
@@ -17,10 +17,12 @@ _RECORDS = tuple(f"core.view_{name}" for name in GUARDED if name not in ("apikey
 
 # Beside what everybody may see, as `app.codename`. Administrators have every permission there is.
 EXTRA: Mapping[str, tuple[str, ...]] = {
-    gettext_noop("support"): ("membership.suspend_member",),
+    gettext_noop("support"): ("membership.suspend_member", "coupons.add_claim", "coupons.change_claim"),
     gettext_noop("marketing"): (
         *("core.draft_version", "core.publish_version", "core.change_program"),
+        *("coupons.add_claim", "coupons.change_claim", "coupons.add_codebatch"),
         *("core.add_market", "core.change_market", "core.delete_market", "membership.override_tier"),
+        *("referrals.review_referral", "referrals.add_vanity_code"),
     ),
     gettext_noop("finance"): ("points.adjust_points", "core.view_auditentry"),
     gettext_noop("read-only"): _RECORDS,

@@ -140,7 +140,7 @@ class MemberAdmin(ReadOnlyAdmin):
 class OrderLineInline(ReadOnlyInline):
     model = OrderLine
     fields = (
-        *("external_id", "sku", "category", "units", "amount", "program_amount", "discount"),
+        *("external_id", "sku", "category", "units", "amount", "program_amount", "discount", "paid_in_points"),
         *("returned_units", "returned"),
     )
     tab = False
@@ -158,6 +158,10 @@ class OrderLineInline(ReadOnlyInline):
     @admin.display(description=_("Discount"))
     def discount(self, line: OrderLine) -> str:
         return format_minor(line.discount_minor, line.order.currency)
+
+    @admin.display(description=_("Paid in points"))
+    def paid_in_points(self, line: OrderLine) -> str:
+        return format_minor(line.paid_in_points_minor, line.order.currency)
 
     @admin.display(description=_("Refunded"))
     def returned(self, line: OrderLine) -> str:

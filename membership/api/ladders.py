@@ -11,7 +11,7 @@ from core.api.problems import Problem
 from core.api.types import Answer, Instant
 from core.api.views import ApiView
 from core.models import Program, Scope
-from membership.definitions import AnyOf, Metric
+from membership.definitions import AnyOf, Benefits, Metric
 from membership.explain import show_requirement
 from membership.ladder_plans import LadderPlans, list_plans
 from membership.models import Ladder
@@ -29,9 +29,14 @@ class RequirementAnswer(Answer):
 
 
 class BenefitsAnswer(Answer):
-    """What a tier gives. `points_multiplier_bps` of rules that follow the tier: 12500 is 1.25."""
+    """What a tier gives. `points_multiplier_bps` of rules that follow the tier: 12500 is 1.25.
+
+    `discount_bps` off the list price of each line: 500 is 5%, null is none.
+    """
 
     points_multiplier_bps: int
+    discount_bps: int | None
+    free_shipping: bool
 
 
 class LadderTierAnswer(Answer):
@@ -141,10 +146,19 @@ def show_ladder(plans: LadderPlans, view: ApiView) -> dict[str, Any]:
                 "name": tier.name,
                 "entry": _show_any_of(tier.entry, currency),
                 "stay": _show_any_of(tier.stay or tier.entry, currency),
-                "benefits": {"points_multiplier_bps": tier.benefits.points_multiplier},
+                "benefits": show_benefits(tier.benefits),
             }
             for tier in definition.tiers
         ],
+    }
+
+
+def show_benefits(benefits: Benefits) -> dict[str, Any]:
+    """Return what a tier gives."""
+    return {
+        "points_multiplier_bps": benefits.points_multiplier,
+        "discount_bps": benefits.discount,
+        "free_shipping": benefits.free_shipping,
     }
 
 

@@ -14,7 +14,7 @@ from core.api.openapi import operation
 from core.api.pages import PageOf
 from core.api.types import Answer, Body, Day, Instant
 from core.models import Scope
-from membership.api.ladders import find_plans
+from membership.api.ladders import BenefitsAnswer, find_plans, show_benefits
 from membership.api.members import MemberView
 from membership.definitions import Metric
 from membership.models import TierPeriod
@@ -58,7 +58,8 @@ class StepAnswer(Answer):
 class TierStandingAnswer(Answer):
     """The tier held on a ladder since an instant, why, and until when no evaluation takes it away.
 
-    `stay` and `above` look at now: they are null in an answer about another instant.
+    `stay` and `above` look at now: they are null in an answer about another instant. `benefits` of the tier in the
+    version in force, null if that has no such tier.
     """
 
     ladder: str
@@ -68,6 +69,7 @@ class TierStandingAnswer(Answer):
     cause: Cause
     guaranteed_until: Instant | None
     version: int
+    benefits: BenefitsAnswer | None
     next_evaluation_at: Instant | None
     stay: StepAnswer | None
     above: list[StepAnswer] | None
@@ -162,7 +164,8 @@ def show_standing(standing: Standing, currency: str, *, at: datetime, path: Path
     """Return what is held on a ladder; `path`: where to from here, None for an instant that is not now."""
     period, began = standing.period, standing.began
     plan = standing.plans.at(at)
-    names = {tier.code: tier.name for tier in plan.definition.tiers} if plan else {}
+    tiers = {tier.code: tier for tier in plan.definition.tiers} if plan else {}
+    held, names = tiers.get(period.tier.code), {code: tier.name for code, tier in tiers.items()}
     return {
         "ladder": standing.plans.ladder.code,
         "tier": period.tier.code,
@@ -171,6 +174,7 @@ def show_standing(standing: Standing, currency: str, *, at: datetime, path: Path
         "cause": began.cause,
         "guaranteed_until": period.guaranteed_until,
         "version": began.version.number,
+        "benefits": show_benefits(held.benefits) if held else None,
         "next_evaluation_at": path.next_evaluation_at if path else None,
         "stay": show_step(path.stay, names, currency) if path else None,
         "above": [show_step(step, names, currency) for step in path.above] if path else None,

@@ -95,6 +95,7 @@ class OrderEdit(models.Model):
 class OrderLine(models.Model):
     """One paid line. What came back is counted here so that the database can refuse a unit too many.
 
+    `paid_in_points_minor` is the part of the amount that was paid in points: it counts as spend and earns nothing.
     A line that an edit added after payment names the edit and counts from its instant on. The member is the order's,
     whose constraint the database checks once an order and not once a line.
     """
@@ -109,6 +110,8 @@ class OrderLine(models.Model):
     amount_minor = models.BigIntegerField()
     program_amount_minor = models.BigIntegerField()
     discount_minor = models.BigIntegerField(default=0)
+    paid_in_points_minor = models.BigIntegerField(default=0)
+    program_paid_in_points_minor = models.BigIntegerField(default=0)
     edit = models.ForeignKey(
         "OrderEdit", models.PROTECT, related_name="lines", null=True, db_index=False, db_constraint=False
     )
@@ -124,6 +127,13 @@ class OrderLine(models.Model):
             models.CheckConstraint(name="orderline_returned", condition=Q(returned_units__lte=F("units"))),
             models.CheckConstraint(
                 name="orderline_amounts", condition=Q(amount_minor__gte=0, program_amount_minor__gte=0)
+            ),
+            models.CheckConstraint(
+                name="orderline_paid_in_points",
+                condition=Q(
+                    paid_in_points_minor__range=(0, F("amount_minor")),
+                    program_paid_in_points_minor__range=(0, F("program_amount_minor")),
+                ),
             ),
         ]
 

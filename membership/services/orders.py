@@ -33,6 +33,7 @@ _ORDER_COLUMNS = (
 _LINE_COLUMNS = (
     *("order_id", "member_id", "edit_id", "returned_units", "returned_minor", "external_id", "position", "sku"),
     *("category", "units", "amount_minor", "program_amount_minor", "discount_minor"),
+    *("paid_in_points_minor", "program_paid_in_points_minor"),
 )
 
 Orders = dict[tuple[str, ...], Checked[OrderInput]]

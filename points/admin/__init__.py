@@ -72,7 +72,8 @@ def show_source(row: Any) -> SafeString | str:
     if kind == SourceKind.NONE:
         return "-"
     label = str(kind.label).lower().removesuffix(" line")
-    text = f"{label} {row.source_text or show_ledger_id(row.source_id)}"
+    own = show_ledger_id(row.source_id) if kind in (SourceKind.LOT, SourceKind.TRANSACTION) else row.source_id
+    text = f"{label} {row.source_text or own}"
     return link(_PAGES[kind](pk=row.source_id), text) if kind in _PAGES else text
 
 
@@ -145,7 +146,8 @@ class AccrualInline(_OfTransactionInline):
 
     @admin.display(description=_("Rule"))
     def rule(self, accrual: Accrual) -> str:
-        return f"{accrual.rule_version.owner.code} v{accrual.rule_version.number}"
+        version = accrual.rule_version
+        return f"{version.owner.code} v{version.number}" if version else "-"
 
     @admin.display(description=_("Basis"))
     def shown_basis(self, accrual: Accrual) -> str:

@@ -1,7 +1,7 @@
 """What an order would earn, and why each line of an order earned what it earned or nothing."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from django.utils.translation import get_language
 from pydantic import Field, StringConstraints
@@ -20,16 +20,21 @@ from points.explain_orders import explain_line, explain_order
 from points.models import AccrualReason, EarnRuleVersion, Wallet
 from points.order_stories import LineEarned, LineStory, OrderStory, find_order, tell_order
 from points.preview import WalletPreview, preview_order
+from points.rules import LineAccrual
 
 MAX_LINES = 500
 Label = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class PreviewLineBody(Body):
-    """A line of the basket: what will be paid for it. `program_amount_minor` where the currency is another one."""
+    """A line of the basket: what will be paid for it. `program_amount_minor` where the currency is another one.
+
+    `paid_in_points_minor`: the part of the amount that will be paid in points, which earns none.
+    """
 
     amount_minor: Minor
     program_amount_minor: Minor | None = None
+    paid_in_points_minor: Minor = 0
     sku: Label = ""
     category: Label = ""
 
@@ -160,8 +165,12 @@ def _as_order(body: PreviewBody, member: str, at: datetime) -> OrderInput:
     )
 
 
+def _version_id(accrual: LineAccrual) -> int:
+    return cast(int, accrual.rule_version_id)  # only a grant has none, and nothing of an order is one
+
+
 def _rule_names(wallets: tuple[WalletPreview, ...]) -> dict[int, tuple[str, int]]:
-    used = {accrual.rule_version_id for wallet in wallets for accrual in wallet.accruals}
+    used = {_version_id(accrual) for wallet in wallets for accrual in wallet.accruals}
     rows = EarnRuleVersion.objects.filter(pk__in=used).order_by().values_list("pk", "owner__code", "number")
     return {pk: (code, number) for pk, code, number in rows}
 
@@ -175,8 +184,8 @@ def _show_wallet(wallet: WalletPreview, wallets: dict[int, str], rules: dict[int
         "accruals": [
             {
                 "line": accrual.source_id,
-                "rule": rules[accrual.rule_version_id][0],
-                "rule_version": rules[accrual.rule_version_id][1],
+                "rule": rules[_version_id(accrual)][0],
+                "rule_version": rules[_version_id(accrual)][1],
                 "basis": accrual.basis,
                 "multiplier_bps": accrual.multiplier_bps,
                 "points": accrual.points,

@@ -1,7 +1,7 @@
 """How refusals of points become problems. What a shopper may read is said for a shopper."""
 
 from core.api.problems import FieldError, Problem, translates
-from points.services.operations import InvalidPoints
+from points.services.operations import InvalidPoints, RedemptionRefused
 from points.services.posting import (
     ClawbackRefused,
     IdempotencyKeyReused,
@@ -32,6 +32,13 @@ def _insufficient(error: InsufficientPoints) -> Problem:
 @translates(InvalidPoints)
 def _invalid(error: InvalidPoints) -> Problem:
     return Problem(422, "invalid_points", f"{error}.")
+
+
+@translates(RedemptionRefused)
+def _refused(error: RedemptionRefused) -> Problem:
+    detail = f"Points are used in steps of {error.step:,}, at least {error.minimum:,} at a time."
+    told = FieldError(pointer="/points", code="redemption_refused", detail=detail)
+    return Problem(422, "redemption_refused", detail, errors=[told])
 
 
 @translates(IdempotencyKeyReused)

@@ -28,10 +28,10 @@ _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 class SourceAnswer(Answer):
     """What a transaction came from: a fact by the storefront's id, or an earlier transaction of the wallet by `seq`.
 
-    Of a vest and an expiry it is the transaction that brought the points.
+    Of a vest and an expiry it is the transaction that brought the points, of a capture and a release the hold.
     """
 
-    kind: Literal["none", "order", "order_edit", "refund", "activity", "lot", "transaction"]
+    kind: Literal["none", "order", "order_edit", "refund", "activity", "lot", "transaction", "referral_reward"]
     external_id: str | None
     seq: int | None
 
@@ -48,14 +48,15 @@ class BucketsAnswer(Answer):
 class TransactionAnswer(Answer):
     """One transaction of a wallet.
 
-    `points`: what the member has more, or less, debt taken off; what only changes its place (a vest) is 0.
+    `points`: what the member has more, or less, debt taken off; what only changes its place (a vest, a hold) is 0.
     `effective_at`: when it counts; `recorded_at`: when it became known.
     """
 
     seq: int
     kind: Literal[
-        "earn", "redeem", "hold", "capture", "release", "reverse", "expire", "vest", "adjust", "transfer", "clawback"
-    ]
+        "earn", "redeem", "hold", "capture", "release", "reverse", "expire", "vest", "adjust", "transfer", "clawback",
+        "give_back",
+    ]  # fmt: skip
     points: int
     changes: BucketsAnswer
     balances_after: BucketsAnswer
@@ -107,13 +108,14 @@ class AllocationAnswer(Answer):
 class ReturnAnswer(Answer):
     """What a refund line asked back of what an order line had earned by a rule, and what was taken.
 
-    `returned` of `whole` has come back with it, in units or in minor units of the program's currency.
+    `returned` of `whole` has come back with it, in units or in minor units of the program's currency. Of what a
+    referral had given, order, line and rule are null.
     """
 
-    order: str
-    order_line: str
-    rule: str
-    rule_version: int
+    order: str | None
+    order_line: str | None
+    rule: str | None
+    rule_version: int | None
     unit: Literal["units", "minor"]
     returned: int
     whole: int
@@ -260,10 +262,10 @@ def _show_lot(lot: LotOrigin) -> dict[str, Any]:
 
 def _show_return(back: TakenBack) -> dict[str, Any]:
     return {
-        "order": back.order,
-        "order_line": back.line,
-        "rule": back.rule.code,
-        "rule_version": back.rule.version,
+        "order": back.order or None,
+        "order_line": back.line or None,
+        "rule": back.rule.code if back.rule else None,
+        "rule_version": back.rule.version if back.rule else None,
         "unit": "units" if back.is_units else "minor",
         "returned": back.returned,
         "whole": back.whole,

@@ -24,14 +24,16 @@ from points.services.posting import Posting, Return, post_batch
 # At one instant what earns of orders comes before what takes back.
 _RANK = {SourceKind.ORDER: 0, SourceKind.ORDER_EDIT: 1, SourceKind.REFUND: 2, SourceKind.ACTIVITY: 3}
 
-# The columns of a fact, then those of a line.
+# The columns of a fact, then those of a line. What was paid in points earns none.
 _PAID_LINES = """
-    SELECT o.id, o.member_id, o.paid_at, o.channel, l.id, l.program_amount_minor, l.sku, l.category
+    SELECT o.id, o.member_id, o.paid_at, o.channel, l.id,
+        l.program_amount_minor - l.program_paid_in_points_minor, l.sku, l.category
     FROM membership_order o JOIN membership_orderline l ON l.order_id = o.id
     WHERE o.id = ANY(%s) AND o.member_id IS NOT NULL AND l.edit_id IS NULL ORDER BY o.id, l.position"""
 
 _ADDED_LINES = """
-    SELECT e.id, e.member_id, e.edited_at, o.channel, l.id, l.program_amount_minor, l.sku, l.category
+    SELECT e.id, e.member_id, e.edited_at, o.channel, l.id,
+        l.program_amount_minor - l.program_paid_in_points_minor, l.sku, l.category
     FROM membership_orderedit e
     JOIN membership_order o ON o.id = e.order_id
     JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
@@ -243,7 +245,8 @@ def _earnings(
 def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Posting]:
     """Yield one clawback of each refund for each wallet that order lines earn in.
 
-    The share that has come back is units of units, or money of money where the refund line names no units.
+    The share that has come back is units of units, or amount of amount where the refund line names no units: the part
+    paid in points belongs to both.
     Where the lines have earned nothing in the wallet, the ledger writes nothing.
     """
     if not refund_ids:

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from core.models import Program
 from points.models import SourceKind, TransactionKind
-from points.services.earning import Terms
-from points.services.posting import DECIDED_BY, Posted, Posting, decide
+from points.services.earning import Terms, terms_of
+from points.services.posting import DECIDED_BY, Posted, Posting, PostingError, decide, has_posted
 
 # One account can hold at most 2^24 rows: with it no balance leaves the integers that every JSON reader has.
 MAX_ADJUSTMENT = 500_000_000
@@ -13,6 +13,14 @@ MAX_ADJUSTMENT = 500_000_000
 
 class InvalidPoints(ValueError):
     """The number of points is not one that can be posted."""
+
+
+class RedemptionRefused(PostingError):
+    """The wallet lets points be used in other steps only, or more at a time."""
+
+    def __init__(self, points: int, step: int, minimum: int) -> None:
+        super().__init__(f"{points} points asked, in steps of {step} from {minimum} on")
+        self.points, self.step, self.minimum = points, step, minimum
 
 
 def redeem(
@@ -30,11 +38,12 @@ def redeem(
     Repeating the call with the same key returns the first posting and changes nothing, however much later it comes.
 
     Units: whole points, > 0; `at` is aware UTC.
-    Raises: InvalidPoints; InsufficientPoints; MemberSuspended; UnknownAccount; IdempotencyKeyReused.
+    Raises: InvalidPoints; RedemptionRefused; InsufficientPoints; MemberSuspended; UnknownAccount; IdempotencyKeyReused.
     Locks: the account row only (its lots are covered by it).
     """
     if points <= 0:
         raise InvalidPoints(f"points must be at least 1, not {points}")
+    _check_terms(program, member_id, wallet_id, points, idempotency_key, at)
     posting = Posting(
         kind=TransactionKind.BURN,
         member_id=member_id,
@@ -116,6 +125,19 @@ def reverse(
         note={"reason": reason, DECIDED_BY: decided_by},
     )
     return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
+
+
+def _check_terms(program: Program, member_id: int, wallet_id: int, points: int, key: str, at: datetime) -> None:
+    """Keep to the step and the minimum of the wallet's policy. What has been posted is answered, whatever they are now.
+
+    Raises: RedemptionRefused.
+    """
+    terms = terms_of(program)
+    redemption = terms.policy_at(wallet_id, at).redemption if terms.has_wallet(wallet_id) else None
+    if redemption is None or redemption.allows(points):
+        return
+    if not has_posted(member_id=member_id, wallet_id=wallet_id, key=_key(key)):
+        raise RedemptionRefused(points, redemption.step, max(redemption.minimum, redemption.step))
 
 
 def _key(idempotency_key: str) -> str:

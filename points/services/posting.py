@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 
 from core.metrics import POSTING_SECONDS
 from membership.models import Member
-from points.models import SourceKind, TransactionKind, Wallet
+from points.models import LedgerTransaction, SourceKind, TransactionKind, Wallet
 from points.rules import LineAccrual
 
 
@@ -41,6 +41,18 @@ class ClawbackRefused(PostingError):
     """The wallet's policy refuses a refund whose points have been spent."""
 
 
+class UnknownHold(PostingError):
+    """The account has no hold under this reference."""
+
+
+class HoldSettled(PostingError):
+    """The hold has not so many points left for what is asked: they have been captured, released or given back."""
+
+    def __init__(self, asked: int, left: int) -> None:
+        super().__init__(f"{asked} points asked of a hold, {left} are left")
+        self.asked, self.left = asked, left
+
+
 class UnknownAccount(PostingError):
     """The program has no such member, or no such wallet."""
 
@@ -51,12 +63,17 @@ class MemberSuspended(PostingError):
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What has come back of an order line after a refund line: `returned` of `whole` (units or minor units)."""
+    """What has come back of what earned after a cause: of an order line after a refund line, as a rule.
+
+    `returned` of `whole`: units or minor units.
+    """
 
     line_id: int
     source_id: int
     returned: int
     whole: int
+    line_kind: SourceKind = SourceKind.ORDER_LINE
+    source_kind: SourceKind = SourceKind.REFUND_LINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +94,8 @@ class Posting:
     returns: Sequence[Return] = ()
     policy: str = ""
     reverses_id: int | None = None
+    reference: str = ""
+    held_until: datetime | None = None
     note: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +118,8 @@ class Settled(NamedTuple):
     expired: int
 
 
+# What gives points by a decision of its own, and not by an earn rule.
+GRANTS = (SourceKind.REFERRAL_REWARD,)
 # In a decision's note: who made it.
 DECIDED_BY = "decided_by"
 # From here on filling temporary tables is cheaper than posting one by one.
@@ -149,6 +170,12 @@ def decide(*, program_id: int, posting: Posting, at: datetime, needs_active_memb
     ):
         raise MemberSuspended("the member is not active")
     raise UnknownAccount(f"the program has no member {posting.member_id} or no wallet {posting.wallet_id}")
+
+
+def has_posted(*, member_id: int, wallet_id: int, key: str) -> bool:
+    """Tell whether a key has posted something."""
+    own = LedgerTransaction.objects.filter(member_id=member_id, wallet_id=wallet_id)
+    return own.filter(key_digest=_digest(key)).exists()
 
 
 def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) -> int:
@@ -239,14 +266,18 @@ def _as_json(posting: Posting) -> dict[str, Any]:
     elif posting.kind is TransactionKind.CLAWBACK:
         body["policy"] = posting.policy
         body["returns"] = [
-            {"line": r.line_id, "source_kind": SourceKind.REFUND_LINE, "source_id": r.source_id,
+            {"line_kind": r.line_kind, "line": r.line_id, "source_kind": r.source_kind, "source_id": r.source_id,
              "returned": r.returned, "whole": r.whole}
             for r in posting.returns
         ]  # fmt: skip
     elif posting.kind is TransactionKind.REVERSE:
         body["reverses"] = posting.reverses_id
-    else:
+    elif posting.points:
         body["points"] = posting.points
+    if posting.reference:
+        body["reference"] = posting.reference
+    if posting.held_until:
+        body["held_until"] = posting.held_until.isoformat()
     if posting.available_at:
         body["available_at"] = posting.available_at.isoformat()
     if posting.expires_at:
@@ -267,7 +298,7 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
-def _accrual_values(accrual: LineAccrual) -> tuple[int, ...]:
+def _accrual_values(accrual: LineAccrual) -> tuple[int | None, ...]:
     return (
         int(accrual.source_kind), accrual.source_id, accrual.rule_version_id, accrual.basis, accrual.multiplier_bps,
         accrual.points, int(accrual.reason),
@@ -279,7 +310,7 @@ def request_digest(posting: Posting) -> bytes:
 
     The effective instant counts only for facts: a decision that is sent again is dated later, and by whoever sends it.
     """
-    is_fact = posting.kind in (TransactionKind.EARN, TransactionKind.CLAWBACK)
+    is_fact = posting.kind in (TransactionKind.EARN, TransactionKind.CLAWBACK) and posting.source_kind not in GRANTS
     note = {name: text for name, text in posting.note.items() if name != DECIDED_BY}
     return _digest(
         repr((
@@ -319,7 +350,7 @@ def stage_texts(postings: Sequence[Posting]) -> tuple[str, str]:
         rows.append(_stage_row(n, posting))
         for position, a in enumerate(posting.accruals):
             accruals.append(
-                f"{n}\t{position}\t{int(a.source_kind)}\t{a.source_id}\t{a.rule_version_id}\t{a.basis}"
+                f"{n}\t{position}\t{int(a.source_kind)}\t{a.source_id}\t{_null(a.rule_version_id)}\t{a.basis}"
                 f"\t{a.multiplier_bps}\t{a.points}\t{int(a.reason)}\n"
             )
     return "".join(rows), "".join(accruals)
@@ -332,6 +363,10 @@ def _stage_row(n: int, p: Posting) -> str:
         f"\t{_text(p.available_at or p.effective_at)}\t{_text(p.expires_at)}"
         f"\t{points}\t{len(p.accruals)}\t\\\\x{_digest(p.key).hex()}\t\\\\x{request_digest(p).hex()}\n"
     )
+
+
+def _null(number: int | None) -> str:
+    return "\\N" if number is None else str(number)
 
 
 # A batch has many more postings than instants. Any text of an instant serves to copy it.
@@ -347,5 +382,8 @@ def _translate(error: DatabaseError) -> Exception:
     if code == "PN001":
         detail = json.loads(cause.diag.message_detail)
         return InsufficientPoints(detail["asked"], detail["available"])
-    errors = {"PN002": IdempotencyKeyReused, "PN003": NotReversible, "PN004": ClawbackRefused}
+    if code == "PN007":
+        detail = json.loads(cause.diag.message_detail)
+        return HoldSettled(detail["asked"], detail["left"])
+    errors = {"PN002": IdempotencyKeyReused, "PN003": NotReversible, "PN004": ClawbackRefused, "PN006": UnknownHold}
     return errors[code](message) if code in errors else error

@@ -46,7 +46,7 @@ CREATE FUNCTION points_bytes(a points_lotallocation) RETURNS bytea LANGUAGE sql 
 CREATE FUNCTION points_bytes(a points_accrual) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     '\x41'::bytea || int8send(a.id) || int8send(a.member_id) || int8send(a.transaction_id) || int8send(a.wallet_id)
     || int8send(coalesce(a.lot_id, 0)) || int2send(a.source_kind) || int8send(a.source_id)
-    || int8send(a.rule_version_id) || int8send(a.basis) || int4send(a.multiplier_bps) || int8send(a.points)
+    || int8send(coalesce(a.rule_version_id, 0)) || int8send(a.basis) || int4send(a.multiplier_bps) || int8send(a.points)
     || int8send(a.capped_points) || int2send(a.reason);
 
 CREATE FUNCTION points_bytes(r points_accrualreturn) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN

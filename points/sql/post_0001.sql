@@ -8,12 +8,16 @@
 --   earn:      available_at, expires_at, accruals [{source_kind, source_id, rule, basis, multiplier, points, capped, reason}]
 --   burn:      points
 --   adjust:    points (may be negative), available_at, expires_at
---   clawback:  policy, returns [{line, source_kind, source_id, returned, whole}]
+--   clawback:  policy, returns [{line_kind, line, source_kind, source_id, returned, whole}]
 --   reverse:   reverses (transaction id)
+--   hold:      reference, points, held_until
+--   capture:   reference, points (left out: all that is held)
+--   release:   reference
+--   give back: reference, points
 -- Buckets: 1 available, 2 pending, 3 held, 4 debt, 11 issued, 12 redeemed, 13 expired, 14 clawed back.
--- Kinds: 1 earn, 2 burn, 6 reverse, 7 expire, 8 vest, 9 adjust, 11 clawback.
+-- Kinds: 1 earn, 2 burn, 3 hold, 4 capture, 5 release, 6 reverse, 7 expire, 8 vest, 9 adjust, 11 clawback, 12 give back.
 -- Errors: PN001 not enough points, PN002 key used for something else, PN003 cannot be reversed,
--- PN004 a clawback the policy refuses, PN005 unknown kind.
+-- PN004 a clawback the policy refuses, PN005 unknown kind, PN006 no such hold, PN007 not so much left of a hold.
 
 -- The state of the account in hand. The account row is locked; it is written back once per call.
 CREATE TYPE points_cursor AS (
@@ -293,9 +297,9 @@ BEGIN
     FOR a IN
         SELECT acc.id, acc.points, acc.lot_id, lot.expires_at, x.*
         FROM ROWS FROM (jsonb_to_recordset(p -> 'returns') AS (
-                line bigint, source_kind smallint, source_id bigint, returned bigint, whole bigint)
-            ) WITH ORDINALITY AS x (line, source_kind, source_id, returned, whole, n)
-        JOIN points_accrual acc ON acc.source_id = x.line AND acc.source_kind = 2
+                line_kind smallint, line bigint, source_kind smallint, source_id bigint, returned bigint, whole bigint)
+            ) WITH ORDINALITY AS x (line_kind, line, source_kind, source_id, returned, whole, n)
+        JOIN points_accrual acc ON acc.source_id = x.line AND acc.source_kind = x.line_kind
             AND acc.wallet_id = c.wallet_id AND acc.member_id = c.member_id
         LEFT JOIN points_lot lot ON lot.id = acc.lot_id
         ORDER BY x.n, acc.id
@@ -410,6 +414,71 @@ BEGIN
     END IF;
 END $$;
 
+-- Find the hold that a capture, a release or a giving back names.
+CREATE FUNCTION points_find_hold(c points_cursor, p_reference text) RETURNS points_hold LANGUAGE plpgsql AS $$
+DECLARE
+    h points_hold;
+BEGIN
+    SELECT * INTO h FROM points_hold
+    WHERE member_id = c.member_id AND wallet_id = c.wallet_id AND reference = p_reference;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the account has no hold %', p_reference USING ERRCODE = 'PN006';
+    END IF;
+    RETURN h;
+END $$;
+
+-- Give back a stretch of what a hold took, to the lots it was taken from. A hold's allocations are laid end to end,
+-- what expires first at the front. Captures stand at the front, of what was captured the last comes back first, and a
+-- release takes all behind it: so four numbers say which point of which lot is where.
+CREATE FUNCTION points_return_held(INOUT c points_cursor, p_hold_id bigint, p_from bigint, p_until bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    m record;
+BEGIN
+    FOR m IN
+        SELECT lot_id, least(ends_at, p_until) - greatest(ends_at - points, p_from) AS points
+        FROM (
+            SELECT id, lot_id, points, (sum(points) OVER (ORDER BY id))::bigint AS ends_at FROM points_lotallocation
+            WHERE id BETWEEN p_hold_id AND p_hold_id | x'ffffff'::int AND transaction_id = p_hold_id
+        ) a
+        WHERE ends_at > p_from AND ends_at - points < p_until ORDER BY id
+    LOOP
+        c := points_allocate(c, m.lot_id, -m.points);
+        c := points_repay(c, m.lot_id, m.points);
+    END LOOP;
+END $$;
+
+-- Capture (4), release (5) or give back (12) of a hold. A hold is captured once; a release takes all that is left.
+CREATE FUNCTION points_do_settle_hold(INOUT c points_cursor, p_kind int, h points_hold, p_points bigint)
+LANGUAGE plpgsql AS $$
+DECLARE
+    room bigint := CASE
+        WHEN p_kind = 12 THEN h.captured - h.returned
+        WHEN p_kind = 4 AND h.captured > 0 THEN 0
+        ELSE h.points - h.captured - h.released END;
+    part bigint := coalesce(p_points, room);
+BEGIN
+    IF room = 0 OR part > room THEN
+        RAISE EXCEPTION '% points asked of a hold, % are left', part, room USING ERRCODE = 'PN007',
+            DETAIL = json_build_object('asked', part, 'left', room)::text;
+    END IF;
+    CASE p_kind
+        WHEN 4 THEN
+            c := points_move(c, 3, 12, part);
+            c.redeemed := c.redeemed + part;
+            UPDATE points_hold SET captured = part WHERE transaction_id = h.transaction_id;
+        WHEN 5 THEN
+            c := points_move(c, 3, 1, part);
+            c := points_return_held(c, h.transaction_id, h.captured, h.points);
+            UPDATE points_hold SET released = part WHERE transaction_id = h.transaction_id;
+        WHEN 12 THEN
+            c := points_move(c, 12, 1, part);
+            c := points_return_held(c, h.transaction_id, room - part, room);
+            c.redeemed := c.redeemed - part;
+            UPDATE points_hold SET returned = returned + part WHERE transaction_id = h.transaction_id;
+    END CASE;
+END $$;
+
 -- Lock one account, making it first if this is its first posting, and read it into a cursor.
 CREATE FUNCTION points_open_account(p_member_id bigint, p_wallet_id bigint, p_recorded_at timestamptz)
 RETURNS points_cursor LANGUAGE plpgsql AS $$
@@ -457,29 +526,49 @@ CREATE FUNCTION points_post_new(INOUT c points_cursor, p jsonb) LANGUAGE plpgsql
 DECLARE
     kind int := p ->> 'kind';
     points bigint := p ->> 'points';
+    source_id bigint := p ->> 'source_id';
+    reverses_id bigint := p ->> 'reverses';
+    h points_hold;
     lot record;
 BEGIN
     IF kind = 11 AND NOT EXISTS (
         SELECT FROM jsonb_array_elements(p -> 'returns') r
-        JOIN points_accrual a ON a.source_id = (r ->> 'line')::bigint AND a.source_kind = 2
+        JOIN points_accrual a ON a.source_id = (r ->> 'line')::bigint AND a.source_kind = (r ->> 'line_kind')::smallint
             AND a.wallet_id = c.wallet_id AND a.member_id = c.member_id
     ) THEN
         c.result := NULL;
         RETURN;
     END IF;
+    IF kind IN (4, 5, 12) THEN
+        -- Captures and releases have their hold as their source; what gives points back has a refund, and names the hold.
+        h := points_find_hold(c, p ->> 'reference');
+        IF kind = 12 THEN
+            reverses_id := h.transaction_id;
+        ELSE
+            source_id := h.transaction_id;
+        END IF;
+    END IF;
     c := points_settle(c, (p ->> 'effective_at')::timestamptz);
     c.judged_at := greatest(c.judged_at, (p ->> 'effective_at')::timestamptz);
-    c := points_begin(c, kind, (p ->> 'source_kind')::int, (p ->> 'source_id')::bigint,
+    c := points_begin(c, kind, (p ->> 'source_kind')::int, source_id,
         (p ->> 'effective_at')::timestamptz, decode(p ->> 'key', 'hex'), decode(p ->> 'request', 'hex'),
-        (p ->> 'reverses')::bigint, decode(p ->> 'note_digest', 'hex'));
+        reverses_id, decode(p ->> 'note_digest', 'hex'));
     CASE kind
         WHEN 1 THEN
             c := points_do_earn(c, p);
         WHEN 2 THEN
             c := points_do_burn(c, points, 12);
             c.redeemed := c.redeemed + points;
+        WHEN 3 THEN
+            c := points_do_burn(c, points, 3);
+            INSERT INTO points_hold
+                (transaction_id, member_id, wallet_id, reference, points, captured, released, returned, held_until)
+            VALUES ((c.txn).id, c.member_id, c.wallet_id, p ->> 'reference', points, 0, 0, 0,
+                (p ->> 'held_until')::timestamptz);
+        WHEN 4, 5, 12 THEN
+            c := points_do_settle_hold(c, kind, h, points);
         WHEN 6 THEN
-            c := points_do_reverse(c, (p ->> 'reverses')::bigint);
+            c := points_do_reverse(c, reverses_id);
         WHEN 9 THEN
             IF points > 0 THEN
                 c := points_open_lot(c, points, (p ->> 'available_at')::timestamptz, (p ->> 'expires_at')::timestamptz);
@@ -497,7 +586,8 @@ BEGIN
         INSERT INTO points_ledgernote (transaction_id, member_id, salt, body)
         VALUES (c.result, c.member_id, decode(p -> 'note' ->> 'salt', 'hex'), p -> 'note' -> 'body');
     END IF;
-    IF kind = 6 THEN
+    IF kind IN (5, 6, 12) THEN
+        -- What went back to a lot past its end expires at once.
         FOR lot IN
             SELECT lot_id, expires_at FROM points_lotbalance
             WHERE lot_id BETWEEN c.account_id << 24 AND c.account_id << 24 | x'ffffff'::int AND expires_at <= c.judged_at

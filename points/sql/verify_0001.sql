@@ -68,6 +68,28 @@ WITH row_bytes AS MATERIALIZED (
         coalesce(sum(remaining) FILTER (WHERE is_pending), 0) AS pending,
         min(CASE WHEN is_pending THEN available_at ELSE expires_at END) AS due_at
     FROM open_lots GROUP BY 1
+), held AS MATERIALIZED (
+    -- Every hold, and whatever names it: a capture or a release as its source, points given back as what they reverse.
+    SELECT CASE kind WHEN 3 THEN id WHEN 12 THEN reverses_id ELSE source_id END AS hold_id, id, kind, member_id,
+        wallet_id, key_digest
+    FROM points_ledgertransaction WHERE id BETWEEN p_first_account_id << 24 AND p_last_account_id << 24 | x'ffffff'::int AND kind IN (3, 4, 5, 12)
+), held_points AS (
+    -- The first entry of each is the move itself, a repayment of debt may follow it.
+    SELECT hold_id, coalesce(sum(e.points) FILTER (WHERE kind = 3), 0) AS points,
+        coalesce(sum(e.points) FILTER (WHERE kind = 4), 0) AS captured,
+        coalesce(sum(e.points) FILTER (WHERE kind = 5), 0) AS released,
+        coalesce(sum(e.points) FILTER (WHERE kind = 12), 0) AS returned
+    FROM held h JOIN points_ledgerentry e ON e.transaction_id = h.id AND e.to_bucket <> 4
+    WHERE e.id BETWEEN p_first_account_id << 24 AND p_last_account_id << 24 | x'ffffff'::int GROUP BY 1
+), hold_rows AS MATERIALIZED (
+    SELECT * FROM points_hold WHERE transaction_id BETWEEN p_first_account_id << 24 AND p_last_account_id << 24 | x'ffffff'::int
+), held_lots AS (
+    -- What a hold took of a lot, less what has come back to it. Repayments of debt on the way are positive: left out.
+    SELECT h.hold_id, m.lot_id, sum(m.points) AS points
+    FROM held h JOIN points_lotallocation m ON m.transaction_id = h.id AND (h.kind = 3 OR m.points < 0)
+    WHERE m.id BETWEEN p_first_account_id << 24 AND p_last_account_id << 24 | x'ffffff'::int GROUP BY 1, 2
+), held_out AS (
+    SELECT hold_id, sum(points) AS points, min(points) AS lowest FROM held_lots GROUP BY 1
 )
 SELECT txn >> 24, (txn & x'ffffff'::int)::int, 'chain',
     CASE WHEN hash IS NULL THEN 'rows without their transaction' ELSE 'the hash does not cover the rows and the hash before' END
@@ -126,4 +148,26 @@ SELECT a.id, NULL, 'lots', format('open lots hold %s available and %s pending', 
 FROM points_account a LEFT JOIN open_sums o ON o.account_id = a.id
 WHERE a.id BETWEEN p_first_account_id AND p_last_account_id
     AND (a.available, a.pending) <> (coalesce(o.available, 0), coalesce(o.pending, 0))
+UNION ALL
+SELECT coalesce(r.transaction_id, p.hold_id) >> 24, (coalesce(r.transaction_id, p.hold_id) & x'ffffff'::int)::int, 'hold',
+    format('it says %s/%s/%s/%s, the entries say %s/%s/%s/%s', r.points, r.captured, r.released, r.returned,
+        p.points, p.captured, p.released, p.returned)
+FROM hold_rows r FULL JOIN held_points p ON p.hold_id = r.transaction_id
+WHERE (r.points, r.captured, r.released, r.returned) IS DISTINCT FROM (p.points, p.captured, p.released, p.returned)
+UNION ALL
+SELECT r.transaction_id >> 24, (r.transaction_id & x'ffffff'::int)::int, 'hold', 'of another member, wallet or reference than was held'
+FROM hold_rows r JOIN held h ON h.id = r.transaction_id AND h.kind = 3
+WHERE (r.member_id, r.wallet_id) <> (h.member_id, h.wallet_id)
+    OR substr(sha256(convert_to('hold:' || r.reference, 'UTF8')), 1, 16) <> h.key_digest
+UNION ALL
+SELECT p.hold_id >> 24, (p.hold_id & x'ffffff'::int)::int, 'hold',
+    format('its lots are out with %s, %s of it on one; the entries say %s', o.points, o.lowest, p.points - p.released - p.returned)
+FROM held_points p LEFT JOIN held_out o USING (hold_id)
+WHERE o.lowest < 0 OR o.points IS DISTINCT FROM p.points - p.released - p.returned
+UNION ALL
+SELECT a.id, NULL, 'holds', format('account %s held, its holds %s', a.held, coalesce(o.points, 0))
+FROM points_account a
+LEFT JOIN (SELECT transaction_id >> 24 AS account_id, sum(points - captured - released) AS points FROM hold_rows GROUP BY 1) o
+    ON o.account_id = a.id
+WHERE a.id BETWEEN p_first_account_id AND p_last_account_id AND a.held <> coalesce(o.points, 0)
 $$;

@@ -2,8 +2,8 @@
 
 from django.contrib import admin
 
-from storefront.admin import day_closes, member_page
+from storefront.admin import checkouts, day_closes, member_page
 
-__all__ = ["day_closes", "member_page"]
+__all__ = ["checkouts", "day_closes", "member_page"]
 
 admin.site.index_template = "storefront/dashboard.html"

@@ -1,11 +1,14 @@
 """Facts as the API shows them, and what followed from them."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
 from core.api.pages import PageOf
 from core.api.types import Answer, Outcome
 from membership.models import Activity, Order, OrderEdit, OrderLine, Refund
+from storefront.services.checkouts.giving_back import Split, split_refunds
 
 OrderStatus = Literal["paid", "returned"]
 
@@ -21,6 +24,7 @@ class OrderLineAnswer(Answer):
     amount_minor: int
     program_amount_minor: int
     discount_minor: int
+    paid_in_points_minor: int
     returned_units: int
     returned_program_minor: int
 
@@ -55,7 +59,11 @@ class RefundPage(PageOf):
 
 
 class RefundLineAnswer(Answer):
-    """What came back of an order line: units, or money alone."""
+    """What came back of an order line: units, or money alone; and how `amount_minor` goes back.
+
+    `money_minor` in money, `in_points_minor` in points, which are `points` where a checkout was paid with them (null:
+    the storefront settles points by itself). The parts of all refunds of a line add up to what was paid.
+    """
 
     external_id: str
     order: str | None
@@ -64,6 +72,9 @@ class RefundLineAnswer(Answer):
     units: int | None
     amount_minor: int
     program_amount_minor: int
+    money_minor: int
+    in_points_minor: int
+    points: int | None
 
 
 class RefundAnswer(RefundSummary):
@@ -214,8 +225,11 @@ def show_activity(activity: Activity) -> dict[str, Any]:
     }
 
 
-def show_refund_whole(refund: Refund) -> dict[str, Any]:
-    """Return a refund with its lines, which it has prefetched with their order lines and orders."""
+def show_refund_whole(refund: Refund, splits: Mapping[int, Split]) -> dict[str, Any]:
+    """Return a refund with its lines, which it has prefetched with their order lines and orders.
+
+    splits: how refund lines go back, by id; those that are not there go back in money.
+    """
     return show_refund(refund) | {
         "lines": [
             {
@@ -226,6 +240,7 @@ def show_refund_whole(refund: Refund) -> dict[str, Any]:
                 "units": line.units,
                 "amount_minor": line.amount_minor,
                 "program_amount_minor": line.program_amount_minor,
+                **asdict(splits.get(line.pk) or Split(line.amount_minor, 0, 0)),
             }
             for line in refund.lines.all()
         ]
@@ -236,6 +251,7 @@ def show_order_whole(
     order: Order, lines: list[OrderLine], edits: list[OrderEdit], refunds: list[Refund]
 ) -> dict[str, Any]:
     """Return an order with its lines, its edits, and the refunds that touch it."""
+    splits = split_refunds([refund.pk for refund in refunds])
     names = {edit.pk: edit.external_id for edit in edits}
     return show_order(order) | {
         "lines": [
@@ -248,6 +264,7 @@ def show_order_whole(
                 "amount_minor": line.amount_minor,
                 "program_amount_minor": line.program_amount_minor,
                 "discount_minor": line.discount_minor,
+                "paid_in_points_minor": line.paid_in_points_minor,
                 "returned_units": line.returned_units,
                 "returned_program_minor": line.returned_minor,
             }
@@ -263,5 +280,5 @@ def show_order_whole(
             }
             for edit in edits
         ],
-        "refunds": [show_refund_whole(refund) for refund in refunds],
+        "refunds": [show_refund_whole(refund, splits) for refund in refunds],
     }

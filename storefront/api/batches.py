@@ -13,11 +13,12 @@ from core.api.problems import Problem, translate
 from membership.fact_checks import Checked, Frame
 from membership.fact_inputs import ActivityInput, BadFact, FactConflict, OrderInput, RefundInput
 from points.services.posting import ClawbackRefused
+from storefront.checkout_inputs import CheckoutRefused
 
 F = TypeVar("F", OrderInput, RefundInput, ActivityInput)
 # What makes a fact the one it is, as its check says.
 Key = tuple[str, ...]
-_REFUSALS = (BadFact, FactConflict, ClawbackRefused)
+_REFUSALS = (BadFact, CheckoutRefused, FactConflict, ClawbackRefused)
 
 
 def tell(items: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """What storefronts send about orders, refunds and activities, and the facts that it tells."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import Field, StrictInt, StringConstraints
 
@@ -29,13 +30,17 @@ ProgramMinor = Annotated[
 
 
 class OrderLineBody(Body):
-    """A line of an order. `amount_minor`: what was paid for all its units, after every discount."""
+    """A line of an order. `amount_minor`: what was paid for all its units, after every discount, in money and points.
+
+    `paid_in_points_minor`: the part of it that was paid in points, which earns none.
+    """
 
     external_id: ExternalId
     units: Units
     amount_minor: Minor
     program_amount_minor: ProgramMinor = None
     discount_minor: Minor = 0
+    paid_in_points_minor: Minor = 0
     sku: ItemCode = ""
     category: ItemCode = ""
 
@@ -48,7 +53,11 @@ Lines = Annotated[list[OrderLineBody], Field(max_length=MAX_LINES)]
 
 
 class OrderBody(Body):
-    """A paid order; without a member it is a guest's. Without lines it is one line of its amount."""
+    """A paid order; without a member it is a guest's. Without lines it is one line of its amount.
+
+    `checkout`: what it pays. Its lines are those of the checkout; what came off them and what was paid in points is
+    the checkout's and need not be told.
+    """
 
     external_id: ExternalId
     member: ExternalId | None = None
@@ -60,11 +69,13 @@ class OrderBody(Body):
     country: Name = ""
     channel: Name = ""
     device: Name = ""
+    checkout: UUID | None = None
     lines: Lines = []
 
     def told(self) -> OrderInput:
         """Return the order as a fact."""
-        return OrderInput(**_fields(self) | {"lines": tuple(line.told() for line in self.lines)})
+        checkout = str(self.checkout or "")
+        return OrderInput(**_fields(self) | {"checkout": checkout, "lines": tuple(line.told() for line in self.lines)})
 
 
 class RemovedLineBody(Body):

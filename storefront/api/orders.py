@@ -12,6 +12,7 @@ from pydantic import Field, WrapValidator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+import storefront.api.problems  # noqa: F401 an order may be refused by its checkout
 from core.api.batches import MAX_ITEMS, BatchAnswer, keep_mistakes
 from core.api.filters import InstantFilter, TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
@@ -134,9 +135,9 @@ class OrdersView(FactView):
         query, told = self.read_query(DryRun), self.read(OrderBody).told()
         with self.trying(dry_run=query.dry_run):
             recorded = intake.record(program=self.program, orders=[told], last=self.latest, at=self.at)
-            stored = (
-                self._new_order(told, recorded) if recorded.order_ids else read_order(self.program, told.external_id)
-            )
+            # What a checkout fills in is read from what was stored.
+            is_as_told = recorded.order_ids and not told.checkout
+            stored = self._new_order(told, recorded) if is_as_told else read_order(self.program, told.external_id)
             content = {"order": stored.show(), "effect": stored.paid_effect(self.program)}
         return self.answer(content, is_new=bool(recorded.order_ids), dry_run=query.dry_run)
 

@@ -1,6 +1,6 @@
 """Refunds: money given back, and what came back of orders."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import django_filters
 from django.db.models import QuerySet
@@ -30,6 +30,7 @@ from storefront.api.bodies import RefundBody
 from storefront.api.facts import FactView
 from storefront.effects import Traces, find_effect
 from storefront.services import intake
+from storefront.services.checkouts.giving_back import split_refunds
 
 
 class RefundBatchBody(Body):
@@ -78,7 +79,7 @@ class RefundsView(FactView):
             recorded = intake.record(program=self.program, refunds=[told], last=self.latest, at=self.at)
             refund = _whole(self.program, told.external_id).get(member__external_id=told.member or None)
             traces = Traces(member_id=refund.member_id, at=refund.refunded_at, refund_lines=refund.lines.all())
-            content = {"refund": show_refund_whole(refund), "effect": find_effect(self.program, traces)}
+            content = {"refund": _show(refund), "effect": find_effect(self.program, traces)}
         return self.answer(content, is_new=bool(recorded.refund_ids), dry_run=query.dry_run)
 
 
@@ -112,7 +113,11 @@ class RefundView(FactView):
             raise Problem(404, "unknown_refund", "The program has no refund with this id.")
         if len(refunds) > 1:
             raise Problem(400, "ambiguous_refund", "Several members have a refund with this id; name the member.")
-        return Response(show_refund_whole(refunds[0]))
+        return Response(_show(refunds[0]))
+
+
+def _show(refund: Refund) -> dict[str, Any]:
+    return show_refund_whole(refund, split_refunds([refund.pk]))
 
 
 def _whole(program: Program, external_id: str) -> QuerySet[Refund]:

@@ -2,11 +2,15 @@
 
 from django.urls import path
 
-from storefront.api import activities, orders, refunds
+from storefront.api import activities, checkouts, orders, refunds
 from storefront.api.members import MemberSummaryView
 
 urlpatterns = [
     path("members/<ext:member>", MemberSummaryView.as_view()),
+    path("checkouts", checkouts.CheckoutsView.as_view()),
+    path("checkouts/<uuid:checkout>", checkouts.CheckoutView.as_view()),
+    path("checkouts/<uuid:checkout>/hold", checkouts.CheckoutHoldView.as_view()),
+    path("checkouts/<uuid:checkout>/release", checkouts.CheckoutReleaseView.as_view()),
     path("orders", orders.OrdersView.as_view()),
     path("orders/batch", orders.OrderBatchView.as_view()),
     path("orders/<ext:order>", orders.OrderView.as_view()),

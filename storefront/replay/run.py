@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 
-from analytics.services import wallet_days
+from analytics.services import cells, wallet_days
 from analytics.services.months import refresh
 from core.models import OutboxReceipt, Program
 from core.services import outbox
@@ -78,4 +78,5 @@ def _refresh_facts(program: Program, last: datetime | None, at: datetime, progre
         raise DeliveryFailed(f"{failed} event(s) could not be delivered; see the outbox receipts")
     if last is not None and Order.objects.filter(program=program).exists():
         refresh(program=program, through=last)
+        cells.refresh(program=program, through=last, at=at)
         wallet_days.refresh(program=program, at=at)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from analytics.services import months
+from analytics.services import cells, months
 from core.models import Program
 from core.services import outbox
 from membership.models import Evaluation, Ladder
@@ -95,7 +95,7 @@ def open_periods(work: Work) -> dict[str, int]:
 
 
 def recompute_months(work: Work) -> dict[str, int]:
-    """Deliver the news that mark months, those of this close included, and recompute what they mark."""
+    """Deliver the news that mark months, those of this close included, recompute what they mark, then the cells."""
     delivered = 0
     while True:
         dispatched = outbox.dispatch(at=work.at, wait=True)
@@ -109,7 +109,8 @@ def recompute_months(work: Work) -> dict[str, int]:
         through=work.through,
         on_progress=lambda rows: work.tell({"events": delivered, "rows_written": rows}),
     )
-    return {"events": delivered, "rows_written": written}
+    changed = cells.refresh(program=work.program, through=work.through, at=work.at)
+    return {"events": delivered, "rows_written": written, "cells_changed": changed}
 
 
 def remind_members(work: Work) -> dict[str, int]:

@@ -11,6 +11,8 @@ from membership.services.facts import ActivityInput, OrderEditInput, OrderInput,
 from membership.services.tiers import follow_facts
 from points.services import earning
 from storefront.services import day_close
+from storefront.services.checkouts import giving_back, paying
+from storefront.services.checkouts.paying import Payments
 
 
 @transaction.atomic
@@ -25,17 +27,19 @@ def record(
 ) -> RecordedFacts:
     """Take in paid orders, refunds and activities, one or thousands, with all that follows from them.
 
-    What was told before with the same content has no effect. An order earns with the tier held before it.
+    What was told before with the same content has no effect. An order earns with the tier held before it. One that
+    names its checkout uses the coupons and points that it holds; a refund of it gives them back.
 
     last: facts dated after it are refused; None: any date.
     Units: `at` is the recording instant.
-    Raises: BadFact; FactConflict; ClawbackRefused.
-    Locks: in layer order, what `write_facts`, `follow_facts` and `earn` lock.
+    Raises: CheckoutRefused; BadFact; FactConflict; ClawbackRefused.
+    Locks: the checkouts; then in layer order what `write_facts`, `follow_facts`, coupons and `earn` lock.
     """
+    payments = paying.match_orders(program=program, orders=orders, at=at)
     recorded = facts.write_facts(
-        program=program, orders=orders, refunds=refunds, activities=activities, last=last, at=at
+        program=program, orders=payments.orders, refunds=refunds, activities=activities, last=last, at=at
     )
-    return _follow(program, recorded, at)
+    return _follow(program, recorded, at, payments)
 
 
 @transaction.atomic
@@ -45,7 +49,7 @@ def edit_order(*, program: Program, edit: OrderEditInput, last: datetime | None 
     Raises, Locks, Idempotency: as `edits.record_edit` and `record`.
     """
     recorded = edits.record_edit(program=program, edit=edit, last=last, at=at)
-    return _follow(program, recorded, at)
+    return _follow(program, recorded, at, Payments(()))
 
 
 @transaction.atomic
@@ -71,9 +75,14 @@ def cancel_order(
     return record(program=program, refunds=[refund], last=last, at=at)
 
 
-def _follow(program: Program, recorded: RecordedFacts, at: datetime) -> RecordedFacts:
+def _follow(program: Program, recorded: RecordedFacts, at: datetime, payments: Payments) -> RecordedFacts:
     follow_facts(program=program, recorded=recorded, at=at)
+    returns = giving_back.read_returns(recorded.refund_ids)
+    paying.use_coupons(program=program, paid=payments.paid, at=at)
+    giving_back.return_coupons(program=program, returns=returns, at=at)
     day_close.settle_before_late_facts(program=program, first_fact_at=recorded.first_fact_at, at=at)
+    paying.use_points(program=program, paid=payments.paid, at=at)
+    giving_back.return_points(program=program, returns=returns, at=at)
     earning.earn(
         program=program,
         order_ids=recorded.order_ids,

@@ -23,6 +23,10 @@ _TYPES = {
     TransactionKind.VEST: EventType.POINTS_VESTED,
     TransactionKind.ADJUST: EventType.POINTS_ADJUSTED,
     TransactionKind.CLAWBACK: EventType.POINTS_CLAWED_BACK,
+    TransactionKind.HOLD: EventType.POINTS_HELD,
+    TransactionKind.CAPTURE: EventType.POINTS_CAPTURED,
+    TransactionKind.RELEASE: EventType.POINTS_RELEASED,
+    TransactionKind.GIVE_BACK: EventType.POINTS_GIVEN_BACK,
 }
 _SIGNED = {EventType.POINTS_ADJUSTED, EventType.POINTS_REVERSED}
 
@@ -33,17 +37,20 @@ _DUE = """
     WHERE a.id = ANY (%s) AND a.seq > coalesce(told.seq, 0)
     ORDER BY a.id"""
 
-# Points: what came to (+) or left (-) the member's balances; of a vest, which moves inside them, what vested.
+# Points: what came to (+) or left (-) the member's balances; of a vest, a hold and a release, which move inside them,
+# what moved.
 _ROWS = """
     WITH due AS MATERIALIZED (SELECT * FROM unnest(%(first)s::bigint[], %(last)s::bigint[]) AS d (first, last)),
     moved AS (
         SELECT e.transaction_id, sum(e.points * CASE
             WHEN e.from_bucket = %(pending)s AND e.to_bucket = %(available)s THEN 1
+            WHEN %(held)s IN (e.from_bucket, e.to_bucket) THEN 1
             ELSE (e.to_bucket <= %(debt)s)::int - (e.from_bucket <= %(debt)s)::int END)::bigint AS points
         FROM due JOIN points_ledgerentry e ON e.id BETWEEN due.first AND due.last
         GROUP BY 1)
     SELECT t.id, t.kind, m.external_id, w.code, moved.points, t.effective_at, o.external_id, r.external_id,
-        a.external_id, t.reverses_id, own.available_at, own.expires_at, fallen.transaction_id
+        a.external_id, CASE t.source_kind WHEN %(transaction)s THEN t.source_id ELSE t.reverses_id END,
+        own.available_at, own.expires_at, fallen.transaction_id
     FROM due
     JOIN points_ledgertransaction t ON t.id BETWEEN due.first AND due.last
     JOIN moved ON moved.transaction_id = t.id
@@ -62,7 +69,10 @@ _ROWS = """
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A transaction that moved points, with the names of what it came from."""
+    """A transaction that moved points, with the names of what it came from.
+
+    `about_id`: the transaction that it undoes, or the hold that it is about.
+    """
 
     id: int
     kind: int
@@ -73,7 +83,7 @@ class _Row:
     order: str | None
     refund: str | None
     activity: str | None
-    reverses_id: int | None
+    about_id: int | None
     available_at: datetime | None
     expires_at: datetime | None
     opened_in_id: int | None
@@ -108,12 +118,14 @@ def _read(first: list[int], last: list[int]) -> list[_Row]:
         "last": last,
         "available": Bucket.AVAILABLE,
         "pending": Bucket.PENDING,
+        "held": Bucket.HELD,
         "debt": Bucket.DEBT,
         "order": SourceKind.ORDER,
         "edit": SourceKind.ORDER_EDIT,
         "refund": SourceKind.REFUND,
         "activity": SourceKind.ACTIVITY,
         "lot": SourceKind.LOT,
+        "transaction": SourceKind.TRANSACTION,
         "age": HISTORY_AGE,
     }
     with connection.cursor() as cursor:
@@ -136,7 +148,11 @@ def _news(row: _Row) -> News:
         case EventType.POINTS_CLAWED_BACK:
             data |= {"order": row.order, "refund": row.refund}
         case EventType.POINTS_REVERSED:
-            data |= {"reverses": _seq(row.reverses_id)}
+            data |= {"reverses": _seq(row.about_id)}
+        case EventType.POINTS_CAPTURED | EventType.POINTS_RELEASED:
+            data |= {"hold": _seq(row.about_id)}
+        case EventType.POINTS_GIVEN_BACK:
+            data |= {"order": row.order, "refund": row.refund, "hold": _seq(row.about_id)}
         case EventType.POINTS_VESTED | EventType.POINTS_EXPIRED:
             data |= {"opened_in": _seq(row.opened_in_id)}
     return News(kind, row.member, data, row.effective_at)

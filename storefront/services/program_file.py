@@ -13,8 +13,11 @@ from core.definitions import Code
 from core.models import Program
 from core.sections import Journal, ProgramFileError, Reader
 from core.yaml_file import UnreadableFile, read_yaml
+from coupons import program_section as coupons_section
 from membership import program_section as membership_section
 from points import program_section as points_section
+from referrals import program_section as referrals_section
+from referrals.definitions import ReferralTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,10 @@ class ProgramFile:
     program: core_section.ProgramEntry
     markets: list[core_section.MarketEntry]
     ladders: list[membership_section.LadderEntry]
+    coupons: list[coupons_section.CouponEntry]
     wallets: list[points_section.WalletEntry]
     earn_rules: list[points_section.EarnRuleEntry]
+    referrals: ReferralTerms | None
 
 
 def load(path: Path, *, code: str | None = None) -> ProgramFile:
@@ -38,16 +43,21 @@ def load(path: Path, *, code: str | None = None) -> ProgramFile:
     except UnreadableFile as error:
         raise ProgramFileError([str(error)]) from error
     if not isinstance(document, dict):
-        raise ProgramFileError([f"{path}: write a mapping with the keys program, ladders, wallets, earn_rules"])
+        raise ProgramFileError(
+            [f"{path}: write a mapping with the keys program, ladders, coupons, wallets, earn_rules"]
+        )
     reader = Reader(document)
     program = core_section.parse_program(reader)
     markets = core_section.parse_markets(reader)
     ladders = membership_section.parse_ladders(reader)
+    tier_codes = membership_section.list_main_tier_codes(reader)
+    coupons = coupons_section.parse_coupons(reader, tier_codes)
     wallets = points_section.parse_wallets(reader)
-    earn_rules = points_section.parse_earn_rules(reader, membership_section.list_main_tier_codes(reader))
+    earn_rules = points_section.parse_earn_rules(reader, tier_codes)
+    referrals = referrals_section.parse_referrals(reader)
     reader.finish()
     assert program is not None  # noqa: S101 finish() has raised otherwise
-    file = ProgramFile(program, markets, ladders, wallets, earn_rules)
+    file = ProgramFile(program, markets, ladders, coupons, wallets, earn_rules, referrals)
     return file if code is None else replace(file, program=_renamed(program, code))
 
 
@@ -88,8 +98,10 @@ def _apply(file: ProgramFile, *, at: datetime, actor: str) -> Journal:
     core_section.apply_program(journal, file.program, is_new=is_new)
     core_section.apply_markets(journal, file.markets)
     membership_section.apply_ladders(journal, file.ladders)
+    coupons_section.apply_coupons(journal, file.coupons)
     points_section.apply_wallets(journal, file.wallets)
     points_section.apply_earn_rules(journal, file.earn_rules)
+    referrals_section.apply_referrals(journal, file.referrals)
     if journal.problems:
         raise ProgramFileError(journal.problems)
     if journal.lines:

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
-from analytics.models import DirtyMonth, MemberMonth
+from analytics.models import DirtyMonth, MemberMonth, MemberStat, Segment
 from analytics.services import months
 from core.calendar import TICK
 from core.models import Program
@@ -42,6 +42,10 @@ def rows(program: Program, name: str) -> list[Row]:
     """(month, first month, tier at its start, orders, net) of a member, by month."""
     found = MemberMonth.objects.filter(program=program, member__external_id=name).order_by("month")
     return list(found.values_list("month", "first_month", "tier_start__code", "orders", "net_minor"))
+
+
+def segment_of(member: int) -> int:
+    return MemberStat.objects.get(pk=member).segment_id
 
 
 def month(number: int) -> date:
@@ -169,11 +173,17 @@ def test_verification_finds_a_changed_a_missing_and_an_invented_row(program: Pro
     MemberMonth.objects.filter(member=ann, month=month(4)).update(tier_start=gold)
     MemberMonth.objects.filter(member=bob, month=month(5)).delete()
     MemberMonth.objects.create(
-        program=program, member_id=bob, month=month(1), first_month=month(1), orders=1, net_minor=1
+        segment=Segment.objects.get(program=program),
+        program=program,
+        member_id=bob,
+        month=month(1),
+        first_month=month(1),
+        orders=1,
+        net_minor=1,
     )
     found = {(one.member_id, one.month): one for one in months.find_month_mismatches(program=program)}
     assert set(found) == {(ann, month(4)), (bob, month(5)), (bob, month(1))}
-    assert found[ann, month(4)].stored == months.MonthValues(month(3), gold.pk, 0, 0)
+    assert found[ann, month(4)].stored == months.MonthValues(month(3), segment_of(ann), gold.pk, None, 0, 0)
     assert found[bob, month(5)].stored is None
     assert found[bob, month(1)].expected is None
 
@@ -192,9 +202,14 @@ def test_the_program_is_locked_and_marks_are_taken_before_facts_are_read(program
     outbox.drain(at=NOW)
     with CaptureQueriesContext(connection) as captured:
         months.refresh(program=program, through=JUNE)
-    steps = {"core_program": "lock", "DELETE FROM analytics_dirty": "take", "INSERT INTO analytics_member": "write"}
+    steps = {
+        "core_program": "lock",
+        "DELETE FROM analytics_dirty": "take",
+        "INSERT INTO analytics_memberm": "write",
+        "INSERT INTO analytics_members": "stats",
+    }
     taken = [word for query in captured for start, word in steps.items() if start in query["sql"]]
-    assert taken == ["lock", "lock", "take", "write", "lock", "take"]
+    assert taken == ["lock", "lock", "take", "stats", "write", "lock", "take"]
     locks = [query["sql"] for query in captured if "core_program" in query["sql"]]
     assert all(sql.endswith("FOR NO KEY UPDATE") for sql in locks)
 

@@ -72,7 +72,7 @@ class Api:
             headers=sent,
             query_params=query,
         )
-        return Reply(response.status_code, response.headers, response.content.decode())
+        return Reply(response.status_code, response.headers, response.getvalue().decode())
 
     def get(self, path: str, **query: Any) -> Reply:
         return self.call("GET", path, query=query)

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from storefront.api.problems import UNPROCESSABLE
+
 ROOT = Path(__file__).parents[2]
-APPS = ("core", "membership", "points", "analytics", "storefront")
+APPS = ("core", "membership", "coupons", "points", "referrals", "analytics", "storefront")
 SOURCE = [path for app in APPS for path in (ROOT / app).rglob("*.py") if "admin" not in path.parts]
 SOURCE += [ROOT / "config" / "urls.py"]
 ROW = re.compile(r"^\| `(\w+)` \| ([\d, ]+) \|", re.MULTILINE)
@@ -37,6 +39,8 @@ def _in_call(call: ast.Call) -> Iterator[tuple[int, str]]:
             yield from ((401, code) for code in _texts(first))
         case "BadOverride", [first, *_]:
             yield from ((422, code) for code in _texts(first))
+        case "CheckoutRefused", [first, *_]:
+            yield from ((422 if code in UNPROCESSABLE else 409, code) for code in _texts(first))
         case (("BadFact" | "refuse"), arguments):
             told = keyword.get("code") or (arguments[2] if len(arguments) > 2 else None)
             yield from ((422, code) for code in _texts(told))

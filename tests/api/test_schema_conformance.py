@@ -32,7 +32,8 @@ from core.api import programs
 from core.models import Program
 from tests.api.client import Api
 from tests.api.conftest import NOW, Clock, MakeKey
-from tests.api.shop import LATER, PAID, activity, enroll, order, refund
+from tests.api.shop import JOINED, LATER, PAID, activity, enroll, order, refund
+from tests.coupons.giving import publish
 
 pytestmark = pytest.mark.django_db
 
@@ -52,7 +53,9 @@ FORM = {"bad_request", "invalid_json", "invalid_parameter", "invalid_request"}
 # What it cannot describe: text that is not blank, one parameter that goes with another, bounds of instants.
 UNSAID = {
     *("say why", "ladder goes with tier."),
+    *("from: a month that is not after `to`.", "tier: a tier of the main ladder."),
     *("write an instant of the years 1 to 9999", "ask about an instant before 2100"),
+    *("tell either coupon or code", "tell a code or a visitor", "a line is there twice"),
 }
 
 
@@ -70,7 +73,12 @@ class World:
 def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     key = make_key(rate_per_minute=1_000_000)
     api = Api(key)
+    enroll(program, "zoe")
     enroll(program, "ada", "ben")
+    clock(JOINED + timedelta(hours=1))
+    code = api.post("members/zoe/referral-code", {}).json["code"]
+    referral = api.post("members/ada/referral", {"code": code}).json["referral"]
+    clock(NOW)
     for path, body in [("orders", order()), ("refunds", refund()), ("activities", activity())]:
         assert api.post(path, body).status == 201
     redeemed = api.post("members/ada/points/points/redemptions", {"points": 5}, key="k1")
@@ -78,15 +86,23 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     assert api.post("members/ada/tiers/main/override", gold, key="k2").status == 201
     endpoint = api.post("webhook-endpoints", {"url": "https://shop.example/hook"}).json["id"]
     event = api.post(f"webhook-endpoints/{endpoint}/test").json["event"]
+    publish(program, "tea-time")
+    claim = api.post("members/ada/coupons", {"coupon": "tea-time"}, key="k3").json["coupon"]["id"]
+    batch = api.post("coupons/tea-time/code-batches", {"count": 5}, key="k4").json["batch"]
     names = {"member": "ada", "order": "o1", "seq": redeemed.json["transaction"]["seq"]}
     addresses = {"ladder": "main", "wallet": "points", "refund": "r1", "endpoint": endpoint, "event": event}
+    addresses |= {"coupon": "tea-time", "claim": claim, "batch": batch}
+    addresses["referral"] = referral
     told = {"currency": "GBP", "order_line": "a", "tier": "gold", "ladder": "main", "units": 1, "points": 1, "after": 0}
     told |= {"url": "https://shop.example/new", "reason": "because", "program_amount_minor": None}
+    told |= {"coupon": "tea-time", "code": code, "visitor": "somebody", "paid_in_points_minor": 0}
     instants = dict.fromkeys(["joined_at", "paid_at", "occurred_at", "since"], PAID)
     instants |= dict.fromkeys(["refunded_at", "edited_at", "cancelled_at"], LATER) | {
         "valid_until": gold["valid_until"]
     }
     clock(NOW + timedelta(hours=1))
+    basket = {"currency": "GBP", "lines": [{"external_id": "a", "units": 1, "list_minor": 500}]}
+    addresses["checkout"], told["checkout"] = api.post("checkouts", basket).json["id"], None
     # The application closes connections after requests, which would end the test's transaction.
     signals = [request_started, request_finished]
     for signal in signals:

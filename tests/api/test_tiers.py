@@ -54,7 +54,10 @@ def test_a_ladder_says_what_its_tiers_need_and_give(api: Api) -> None:
     assert ladder["next_evaluation_at"] == "2026-06-30T23:00:00Z"
     assert [tier["code"] for tier in ladder["tiers"]][:3] == ["ivory", "bronze", "silver"]
     ivory, *_, diamond = ladder["tiers"]
-    assert (ivory["entry"], ivory["benefits"]) == ([], {"points_multiplier_bps": 10_000})
+    assert (ivory["entry"], ivory["benefits"]) == (
+        [],
+        {"points_multiplier_bps": 10_000, "discount_bps": None, "free_shipping": False},
+    )
     assert [need["text"] for need in diamond["entry"][1]] == [
         "32 orders in the last 365 days",
         "GBP 5,000.00 net spend in the last 365 days",

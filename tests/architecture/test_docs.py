@@ -12,7 +12,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 SQL_SOURCES = sorted(
     path
-    for app in ("core", "membership", "points", "analytics", "storefront")
+    for app in ("core", "membership", "coupons", "points", "referrals", "analytics", "storefront")
     for path in (ROOT / app).rglob("*")
     if path.suffix in {".py", ".sql"}
 )

@@ -11,17 +11,19 @@ from core.models import Program, Version
 from membership.models import Member
 
 # From the bottom: a foreign key points to its own layer or to one before it.
-LAYERS = ["core", "membership", "points", "analytics", "storefront"]
+LAYERS = ["core", "membership", "coupons", "points", "referrals", "analytics", "storefront"]
 # Django's own tables stand below all of ours.
 BELOW = {"auth", "contenttypes"}
 
 # Tables of members' rows whose unique constraints name no member, each with the reason.
 GLOBAL_KEYS = {
     "member_external_id": "the directory of members itself",
+    "referralcode_key": "the directory of referral codes: unique in the program whoever the member is",
     "orderkey_external_id": "the directory of orders: unique in the program whoever the member is",
 }
 
 APPEND_ONLY = {
+    "analytics_restatement",
     "core_auditentry",
     "membership_orderedit",
     "membership_qualifyingcredit",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-APPS = ("core", "membership", "points", "analytics", "storefront")
+APPS = ("core", "membership", "coupons", "points", "referrals", "analytics", "storefront")
 SOURCE = sorted(
     path
     for folder in (*APPS, "config", "tests", "bench")

@@ -18,7 +18,7 @@ from django.urls import reverse
 from config.environment import PROJECT
 
 FOLDER = PROJECT / "locale" / "zh_Hans" / "LC_MESSAGES"
-SOURCES = ("core", "membership", "points", "analytics", "storefront", "config")
+SOURCES = ("core", "membership", "coupons", "points", "referrals", "analytics", "storefront", "config")
 HOLE = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}|</?\w+")
 
 

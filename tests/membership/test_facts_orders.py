@@ -41,12 +41,35 @@ def test_keeps_an_order_as_told(program: Program, ada: int) -> None:
     assert (order.recorded_at, order.returned_at) == (NOW, None)
     lines = order.lines.values_list(
         "member_id", "external_id", "position", "sku", "category", "units", "amount_minor", "program_amount_minor",
-        "discount_minor", "returned_units", "returned_minor",
+        "discount_minor", "paid_in_points_minor", "program_paid_in_points_minor", "returned_units", "returned_minor",
     )  # fmt: skip
     assert list(lines) == [
-        (ada, "a", 1, "SOCK", "socks", 3, 900, 900, 100, 0, 0),
-        (ada, "b", 2, "", "", 1, 2100, 2100, 0, 0, 0),
+        (ada, "a", 1, "SOCK", "socks", 3, 900, 900, 100, 0, 0, 0, 0),
+        (ada, "b", 2, "", "", 1, 2100, 2100, 0, 0, 0, 0, 0),
     ]
+
+
+def test_keeps_what_of_a_line_was_paid_in_points_and_its_share_of_the_program_amount(
+    program: Program, ada: int
+) -> None:
+    in_points = replace(ORDER, lines=(replace(SOCKS, paid_in_points_minor=900), replace(HAT, paid_in_points_minor=700)))
+    foreign = replace(in_points, external_id="f", currency="USD", program_amount_minor=2401)
+    record_facts(program=program, orders=[in_points, foreign], at=NOW)
+    lines = OrderLine.objects.order_by("order__external_id", "position")
+    assert list(lines.values_list("program_amount_minor", "paid_in_points_minor", "program_paid_in_points_minor")) == [
+        *((720, 900, 720), (1681, 700, 560)),
+        *((900, 900, 900), (2100, 700, 700)),
+    ]
+    assert sum(day.spend_minor for day in MemberDay.objects.all()) == 3000 + 2401
+
+
+def test_what_was_paid_in_points_is_part_of_an_orders_content(program: Program, ada: int) -> None:
+    record_facts(program=program, orders=[ORDER], at=NOW)
+    with pytest.raises(FactConflict):
+        record_facts(
+            program=program, orders=[replace(ORDER, lines=(replace(SOCKS, paid_in_points_minor=1), HAT))], at=NOW
+        )
+    assert OrderLine.objects.filter(paid_in_points_minor__gt=0).count() == 0
 
 
 def test_texts_come_back_exactly(program: Program, ada: int) -> None:
@@ -180,6 +203,8 @@ def test_the_same_id_in_another_program_is_another_order(
         (replace(ORDER, lines=(SOCKS, replace(HAT, units=0))), "lines.1.units"),
         (replace(ORDER, lines=(replace(SOCKS, amount_minor=-1), HAT)), "lines.0.amount_minor"),
         (replace(ORDER, lines=(replace(SOCKS, discount_minor=-1), HAT)), "lines.0.discount_minor"),
+        (replace(ORDER, lines=(replace(SOCKS, paid_in_points_minor=-1), HAT)), "lines.0.paid_in_points_minor"),
+        (replace(ORDER, lines=(replace(SOCKS, paid_in_points_minor=901), HAT)), "lines.0.paid_in_points_minor"),
         (replace(ORDER, lines=(SOCKS, HAT, SOCKS)), "lines"),
         (
             replace(ORDER, currency="USD", program_amount_minor=5, lines=(replace(SOCKS, program_amount_minor=1), HAT)),

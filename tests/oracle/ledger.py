@@ -15,6 +15,9 @@ The rules, each of them visible in one place below:
   below zero.
 - A reversal of an addition takes what has not expired of it: from its own lot, then from other available lots, then
   as debt.
+- A hold takes as a burn does, lot by lot, what expires first first. It is captured once, from its front, whole or in
+  part; a release gives all the rest back to its lots; what was captured comes back from its end. What is held does not
+  expire and no refund takes it; what goes back to a lot past its end expires at once.
 - Debt is negative-normal: `debt` <= 0.
 A posting that is refused leaves no trace, not even the settling before it.
 """
@@ -26,7 +29,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-Kind = Literal["earn", "burn", "clawback", "reverse", "expire", "vest", "adjust"]
+Kind = Literal[
+    "earn", "burn", "clawback", "reverse", "expire", "vest", "adjust", "hold", "capture", "release", "give_back"
+]
 Policy = Literal["debt", "write_off", "own_lot", "refuse"]
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -85,12 +90,22 @@ class Done:
 
 
 @dataclass
+class Hold:
+    """The lot of every single point, in the order in which they were taken: still held, and captured."""
+
+    held: list[Lot]
+    captured: list[Lot] = field(default_factory=list)
+    is_captured: bool = False
+
+
+@dataclass
 class Account:
     postings: list[Posting] = field(default_factory=list)
     balances: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("available", "pending", "held", "debt"), 0))
     lots: list[Lot] = field(default_factory=list)
     accruals: dict[str, Accrual] = field(default_factory=dict)
     done: dict[str, Done] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
     last_effective_at: datetime = START_OF_TIME
 
     # --- what can be asked of it ---------------------------------------------------------------------------
@@ -113,7 +128,8 @@ class Account:
     def burn(self, source: str, at: datetime, points: int) -> None:
         """Spend points. Raises: RefusedError if there are not enough."""
         with self._posting(at):
-            self._spend("burn", source, at, points, "redeemed")
+            taken = self._spend("burn", source, at, points, "redeemed")
+            self.done[source] = Done(points, "redeemed", taken)
 
     def adjust(
         self,
@@ -126,7 +142,8 @@ class Account:
         """Add points in a lot of their own, or deduct (points < 0). Raises: RefusedError if there are not enough."""
         with self._posting(at) as judged_at:
             if points < 0:
-                self._spend("adjust", source, at, -points, "issued")
+                taken = self._spend("adjust", source, at, -points, "issued")
+                self.done[source] = Done(-points, "issued", taken)
             else:
                 lot = self._open_lot("adjust", source, at, judged_at, points, available_at, expires_at)
                 self.done[source] = Done(points, "available", [], lot)
@@ -157,6 +174,41 @@ class Account:
                 self.settle(judged_at)
             else:
                 self._take_back(source, at, done.points, done.lot)
+
+    def hold(self, source: str, at: datetime, points: int) -> None:
+        """Set points aside. Raises: RefusedError if there are not enough."""
+        with self._posting(at):
+            taken = self._spend("hold", source, at, points, "held")
+            self.holds[source] = Hold([lot for lot, part in taken for _ in range(part)])
+
+    def capture(self, source: str, at: datetime, hold: str, points: int | None) -> None:
+        """Spend what is held (None: all of it). Raises: RefusedError if it is less, or the second time."""
+        with self._posting(at):
+            found = self.holds[hold]
+            points = len(found.held) if points is None else points
+            if found.is_captured or not 0 < points <= len(found.held):
+                raise RefusedError("not so much to capture")
+            found.captured, found.held, found.is_captured = found.held[:points], found.held[points:], True
+            self._move("capture", source, "held", "redeemed", points, at)
+
+    def release(self, source: str, at: datetime, hold: str) -> None:
+        """Free what is still held. Raises: RefusedError if nothing is."""
+        with self._posting(at) as judged_at:
+            freed, self.holds[hold].held = self.holds[hold].held, []
+            if not freed:
+                raise RefusedError("nothing to release")
+            self._return_points("release", source, at, "held", freed)
+            self.settle(judged_at)
+
+    def give_back(self, source: str, at: datetime, hold: str, points: int) -> None:
+        """Return points that were captured. Raises: RefusedError if there are not so many."""
+        with self._posting(at) as judged_at:
+            captured = self.holds[hold].captured
+            if points > len(captured):
+                raise RefusedError("not so much to give back")
+            self._return_points("give_back", source, at, "redeemed", captured[-points:])
+            del captured[-points:]
+            self.settle(judged_at)
 
     def settle(self, at: datetime) -> None:
         """Post what is due by an instant, as a nightly job does."""
@@ -230,11 +282,11 @@ class Account:
                 taken.append((lot, part))
         return taken
 
-    def _spend(self, kind: Kind, source: str, at: datetime, points: int, target: str) -> None:
+    def _spend(self, kind: Kind, source: str, at: datetime, points: int, target: str) -> list[tuple[Lot, int]]:
         if points > self.balances["available"]:
             raise RefusedError(f"{points} asked, {self.balances['available']} available")
         self._move(kind, source, "available", target, points, at)
-        self.done[source] = Done(points, target, self._take(points))
+        return self._take(points)
 
     def _claw(
         self, source: str, at: datetime, judged_at: datetime, accrual: Accrual, units: int, whole: int, policy: Policy
@@ -266,6 +318,13 @@ class Account:
             lot.remaining += part
             lot.came_back_at = at
             self._repay("reverse", source, lot, part, at)
+
+    def _return_points(self, kind: Kind, source: str, at: datetime, origin: str, lots: list[Lot]) -> None:
+        self._move(kind, source, origin, "available", len(lots), at)
+        for lot in lots:
+            lot.remaining += 1
+            lot.came_back_at = at
+            self._repay(kind, source, lot, 1, at)
 
     def _take_back(self, source: str, at: datetime, points: int, lot: Lot) -> None:
         points -= lot.expired

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.models import Program
-from points.models import Account, Bucket, LedgerTransaction, TransactionKind, Wallet
+from points.models import Account, Bucket, Hold, LedgerTransaction, TransactionKind, Wallet
+from points.services import holds
 from points.services import posting as posting_service
-from points.services.posting import Posting, PostingError, post, post_batch, settle
+from points.services.posting import Posted, Posting, PostingError, post, post_batch, settle
 from points.services.verify import verify
 from tests.oracle import ledger as oracle
 from tests.points.ledgers import DAY, START, clawback, decision, earning, read_entries
@@ -34,7 +35,17 @@ refunds = st.tuples(
 )  # fmt: skip
 reversals = st.tuples(st.just("reverse"), instants, st.integers(0, 9))
 settlements = st.tuples(st.just("settle"), instants)
-histories = st.lists(st.one_of(earns, earns, burns, adjustments, refunds, reversals, settlements), max_size=14)
+holdings = st.tuples(st.just("hold"), instants, st.integers(1, 60))
+captures = st.tuples(st.just("capture"), instants, st.integers(0, 3), st.one_of(st.none(), st.integers(1, 40)))
+releases = st.tuples(st.just("release"), instants, st.integers(0, 3))
+give_backs = st.tuples(st.just("give_back"), instants, st.integers(0, 3), st.integers(1, 20))
+histories = st.lists(
+    st.one_of(
+        *(earns, earns, burns, adjustments, refunds, reversals, settlements),
+        *(holdings, holdings, captures, captures, releases, give_backs, give_backs),
+    ),
+    max_size=18,
+)
 
 BUCKETS = {bucket.name.lower(): bucket.value for bucket in Bucket}
 slow = settings(
@@ -51,6 +62,7 @@ class History:
         self.earned: list[int] = []
         self.returned: Counter[int] = Counter()
         self.decided: list[str] = []
+        self.held: list[str] = []
 
     def play(self, number: int, step: Step) -> None:
         kind, at, *rest = step
@@ -117,6 +129,50 @@ class History:
         )
         self._both(posting, lambda: self.model.reverse(str(source), at, key))
 
+    def _hold(self, source: int, at: datetime, points: int) -> None:
+        if self._serve(
+            lambda who: holds.hold(**who, points=points, reference=str(source), held_until=at, at=at),
+            lambda: self.model.hold(str(source), at, points),
+        ):
+            self.held.append(str(source))
+
+    def _capture(self, source: int, at: datetime, which: int, points: int | None) -> None:
+        if self.held:
+            hold = self.held[which % len(self.held)]
+            self._serve(
+                lambda who: holds.capture(**who, reference=hold, points=points, at=at),
+                lambda: self.model.capture(str(source), at, hold, points),
+            )
+
+    def _release(self, source: int, at: datetime, which: int) -> None:
+        if self.held:
+            hold = self.held[which % len(self.held)]
+            self._serve(
+                lambda who: holds.release(**who, reference=hold, at=at),
+                lambda: self.model.release(str(source), at, hold),
+            )
+
+    def _give_back(self, source: int, at: datetime, which: int, points: int) -> None:
+        if self.held:
+            hold = self.held[which % len(self.held)]
+            self._serve(
+                lambda who: holds.give_back(**who, reference=hold, points=points, refund_id=source, at=at),
+                lambda: self.model.give_back(str(source), at, hold, points),
+            )
+
+    def _serve(self, ask: Callable[[dict[str, Any]], Posted], do: Callable[[], object]) -> bool:
+        """Call a service and the model; what repeats an earlier call changes nothing in either."""
+        who = {"program": self.program, "member_id": self.member_id, "wallet_id": self.wallet.pk}
+        try:
+            is_new = ask(who).is_new
+        except PostingError:
+            with pytest.raises(oracle.RefusedError):
+                do()
+            return False
+        if is_new:
+            do()
+        return is_new
+
     def _settle(self, _source: int, at: datetime) -> None:
         ids = list(Account.objects.filter(member_id=self.member_id).values_list("pk", flat=True))
         settle(account_ids=ids, through=at, at=START)
@@ -131,6 +187,10 @@ class History:
             model[p.kind, BUCKETS[p.from_bucket], BUCKETS[p.to_bucket], p.effective_at] += p.points
         assert real == model
         account = Account.objects.filter(member_id=self.member_id).first()
+        for shown in Hold.objects.filter(member_id=self.member_id):
+            hold = self.model.holds[shown.reference]
+            assert shown.points - shown.captured - shown.released == len(hold.held)
+            assert shown.captured - shown.returned == len(hold.captured)
         if account:
             balances = {name: getattr(account, name) for name in self.model.balances}
             assert balances == self.model.balances

@@ -46,7 +46,11 @@ def program(db: None, tmp_path: Path) -> Program:
     return program_file.apply(program_file.load(path), at=NOW, actor="test")
 
 
-lines = st.tuples(st.integers(0, 9_000), st.sampled_from(SKUS), st.sampled_from(CATEGORIES))
+# Amount, article, category, and how many tenths are paid in points.
+Part = tuple[int, str, str, int]
+lines = st.tuples(
+    st.integers(0, 9_000), st.sampled_from(SKUS), st.sampled_from(CATEGORIES), st.sampled_from([0, 0, 3, 10])
+)
 orders = st.tuples(
     st.integers(0, 40), st.lists(lines, min_size=1, max_size=5), st.sampled_from(CHANNELS), st.booleans()
 )
@@ -54,7 +58,7 @@ orders = st.tuples(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(told=st.lists(orders, min_size=1, max_size=4))
-def test_preview_equals_award(program: Program, told: list[tuple[int, list[tuple[int, str, str]], str, bool]]) -> None:
+def test_preview_equals_award(program: Program, told: list[tuple[int, list[Part], str, bool]]) -> None:
     """Orders of one member one after another, through the tiers: each is previewed, then told."""
     name = f"m{Member.objects.count()}"
     enroll_members(program=program, members=[MemberInput(external_id=name, joined_at=START - DAY)], at=NOW)
@@ -66,9 +70,7 @@ def test_preview_equals_award(program: Program, told: list[tuple[int, list[tuple
         assert _shown(preview) == _awarded(program, placed.external_id)
 
 
-def _order(
-    external_id: str, member: str, at: Any, parts: list[tuple[int, str, str]], channel: str, *, is_foreign: bool
-) -> OrderInput:
+def _order(external_id: str, member: str, at: Any, parts: list[Part], channel: str, *, is_foreign: bool) -> OrderInput:
     rows = tuple(
         OrderLineInput(
             external_id=str(position),
@@ -77,8 +79,9 @@ def _order(
             program_amount_minor=amount if is_foreign else None,
             sku=sku,
             category=category,
+            paid_in_points_minor=amount * tenths // 10,
         )
-        for position, (amount, sku, category) in enumerate(parts)
+        for position, (amount, sku, category, tenths) in enumerate(parts)
     )
     total = sum(amount for amount, *_ in parts)
     return OrderInput(
@@ -125,7 +128,7 @@ def _awarded(program: Program, external_id: str) -> dict[int, Any]:
 
 def test_a_preview_writes_nothing(program: Program, django_assert_max_num_queries: Callable[..., Any]) -> None:
     enroll_members(program=program, members=[MemberInput(external_id="m", joined_at=START)], at=NOW)
-    placed = _order("o", "m", NOW, [(1_000, "a", "books")] * 50, "app", is_foreign=False)
+    placed = _order("o", "m", NOW, [(1_000, "a", "books", 0)] * 50, "app", is_foreign=False)
     member_id = Member.objects.get().pk
     with django_assert_max_num_queries(8) as queries:
         preview = preview_order(program=program, member_id=member_id, order=placed)

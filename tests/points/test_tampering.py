@@ -1,12 +1,14 @@
 """What someone who can switch triggers off does to what stands around the chains, verify finds as well."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import Error, connection, transaction
 
 from core.models import Program
-from points.models import Account, LotBalance, TransactionKind, Wallet
+from points.models import Account, Hold, LedgerTransaction, Lot, LotBalance, TransactionKind, Wallet
+from points.services import holds
 from points.services.posting import post
 from points.services.verify import Finding, verify
 from tests.points.ledgers import DAY, START, clawback, decision, earning
@@ -40,6 +42,81 @@ def tamper(sql: str) -> None:
 
 def find(program: Program) -> list[Finding]:
     return list(verify(program=program))
+
+
+@pytest.fixture
+def hold(program: Program, wallet: Wallet, new_member: Callable[[], int]) -> Hold:
+    """A hold of 50 points of two lots: 20 captured, 5 of them given back, 30 released."""
+    who: dict[str, Any] = {"program": program, "member_id": new_member(), "wallet_id": wallet.pk, "reference": "r"}
+    new_member()
+    Wallet.objects.create(program=program, code="diamonds", name="Diamonds")
+    lots = [earning(who["member_id"], wallet.pk, n, [30], START, expires_at=START + n * DAY) for n in (10, 20)]
+    post(program_id=program.pk, postings=lots, at=START)
+    holds.hold(**who, points=50, held_until=START + DAY, at=START)
+    holds.capture(**who, points=20, at=START)
+    holds.release(**who, at=START)
+    holds.give_back(**who, points=5, refund_id=1, at=START)
+    holds.hold(**(who | {"reference": "other"}), points=7, held_until=START + DAY, at=START)
+    return Hold.objects.get(reference="r")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("points = points + 1, released = released + 1", "hold"),
+        ("captured = captured + 1, released = released - 1", "hold"),
+        ("released = released - 1", "holds"),
+        ("returned = returned + 1", "hold"),
+        ("reference = 'another'", "hold"),
+        ("member_id = (SELECT max(id) FROM membership_member)", "hold"),
+        ("wallet_id = (SELECT max(id) FROM points_wallet)", "hold"),
+    ],
+)
+def test_a_changed_hold_is_found(program: Program, hold: Hold, change: str, problem: str) -> None:
+    assert find(program) == []
+    tamper(f"UPDATE points_hold SET {change} WHERE transaction_id = {hold.pk}")
+    assert problem in {f.problem for f in find(program)}
+
+
+def test_a_hold_deleted_or_made_up_is_found(program: Program, hold: Hold) -> None:
+    tamper(f"DELETE FROM points_hold WHERE transaction_id = {hold.pk}")
+    assert [(f.problem, f.seq) for f in find(program)] == [("hold", hold.pk & 0xFFFFFF)]
+    tamper(
+        "INSERT INTO points_hold (transaction_id, member_id, wallet_id, reference, points, captured, released,"
+        " returned, held_until)"
+        " SELECT transaction_id + 1, member_id, wallet_id, 'third', 1, 0, 0, 0, held_until FROM points_hold"
+    )
+    assert {f.problem for f in find(program)} == {"hold", "holds"}
+
+
+def test_points_that_came_back_to_another_lot_are_found(program: Program, hold: Hold) -> None:
+    """Whoever can also forge the chain: the lots that a hold took are the lots that get it back."""
+    release = LedgerTransaction.objects.get(kind=TransactionKind.RELEASE)
+    first, second = Lot.objects.order_by("pk")
+    part = release.allocations.get(lot=first)
+    tamper(f"UPDATE points_lotallocation SET lot_id = {second.pk}, points = points - 11 WHERE id = {part.pk}")
+    assert "hold" in {f.problem for f in find(program)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["captured = points + 1", "captured = captured + 1", "released = released + 1", "returned = captured + 1",
+     "points = 0", "released = -1", "returned = -1"],
+)  # fmt: skip
+def test_an_impossible_hold_is_refused(hold: Hold, change: str) -> None:
+    with pytest.raises(Error, match="hold_"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"UPDATE points_hold SET {change} WHERE transaction_id = {hold.pk}")
+
+
+def test_a_second_hold_under_one_reference_is_refused(hold: Hold) -> None:
+    with pytest.raises(Error, match="hold_reference"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("UPDATE points_hold SET reference = 'r'")
+
+
+@pytest.mark.parametrize("change", ["rule_version_id = NULL", "reason = 4"])
+def test_an_accrual_without_a_rule_is_a_grant_and_no_other(account: Account, change: str) -> None:
+    with pytest.raises(Error, match="accrual_granted"), transaction.atomic():
+        tamper(f"UPDATE points_accrual SET {change} WHERE id >> 24 = {account.pk}")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -15,14 +16,18 @@ from core.event_types import EventType
 from core.models import Event, Program
 from core.services import webhooks
 from membership.fact_inputs import MemberInput, OrderEditInput, OrderLineInput
-from membership.models import Tier
+from membership.models import Refund, Tier
 from membership.services import evaluations, overrides
 from membership.services.members import enroll_members, update_member
 from membership.services.tiers import apply_dirty
-from points.models import SEQ_BITS
+from points.models import SEQ_BITS, Wallet
+from points.services import holds
 from points.services.expiry import settle_due
 from points.services.reminders import remind
+from referrals.models import Referral, ReferralState
+from referrals.services import qualification
 from storefront.services import intake
+from tests.referrals import worlds
 from tests.storefront.announced import (
     DAY,
     JOINED,
@@ -38,6 +43,7 @@ from tests.storefront.announced import (
     reverse,
     tell,
 )
+from tests.storefront.coupon_uses import use_coupons
 from tests.storefront.shop import order, refund, review
 
 pytestmark = pytest.mark.django_db
@@ -68,7 +74,13 @@ def live_through_everything(program: Program) -> None:
     spent = redeem(program, 20)
     reverse(program, spent)
     adjust(program, -5)
+    who: dict[str, Any] = {"program": program, "member_id": member(program).pk, "reference": "c"}
+    who["wallet_id"] = Wallet.objects.get(program=program, code="points").pk
+    holds.hold(**who, points=10, held_until=NOW + DAY, at=NOW)
+    holds.capture(**who, points=7, at=NOW)
+    holds.release(**who, at=NOW)
     tell(program, refunds=[refund("r1", ("o1.1", 1, 7_500), at=NOW)])
+    holds.give_back(**who, points=2, refund_id=Refund.objects.get(external_id="r1").pk, at=NOW)
     held: dict[str, Any] = {
         "member": member(program),
         "ladder": ladder(program),
@@ -82,6 +94,7 @@ def live_through_everything(program: Program) -> None:
     settle_due(program=program, through=NOW + 4 * DAY, at=NOW + 4 * DAY)
     remind(program=program, through=NOW + 58 * DAY, at=NOW + 58 * DAY)
     settle_due(program=program, through=NOW + 70 * DAY, at=NOW + 70 * DAY)
+    use_coupons(program, at=NOW)
     webhooks.send_test(
         endpoint=webhooks.create(program=program, url="https://a.example", by=webhooks.By("ops"), at=NOW), at=NOW
     )
@@ -93,12 +106,48 @@ def test_every_type_is_documented_with_an_example_of_its_keys(program: Program, 
     assert set(documented) == set(EventType.values)
     live_through_everything(program)
     live_through_a_downgrade(make_shop(tmp_path, "other"))
+    live_through_referrals()
     found = announced()
     assert {kind for kind, _ in found} == set(EventType.values)
     for kind, data in found:
         assert data.keys() == documented[kind].keys(), kind
         for key, value in data.items():
             assert value is None or documented[kind][key] is None or type(value) is type(documented[kind][key]), kind
+
+
+def test_what_becomes_of_a_hold_is_told_with_its_points(program: Program) -> None:
+    tell(program, **paid("o1", 15_000))
+    who: dict[str, Any] = {"program": program, "member_id": member(program).pk, "reference": "c"}
+    who["wallet_id"] = Wallet.objects.get(program=program, code="points").pk
+    held = holds.hold(**who, points=60, held_until=NOW + DAY, at=NOW).transaction_id % (1 << SEQ_BITS)
+    holds.capture(**who, points=45, at=NOW)
+    tell(program, refunds=[replace(refund("r1", ("o1.1", 2, 15_000), at=NOW), order="o1")])
+    holds.give_back(**who, points=20, refund_id=Refund.objects.get().pk, at=NOW)
+    holds.release(**who, at=NOW)
+    deliver()
+    told = {kind: {key: data.get(key) for key in ("points", "hold", "order", "refund")} for kind, data in announced()}
+    assert told[EventType.POINTS_HELD] == {"points": 60, "hold": None, "order": None, "refund": None}
+    assert told[EventType.POINTS_CAPTURED] == {"points": 45, "hold": held, "order": None, "refund": None}
+    assert told[EventType.POINTS_GIVEN_BACK] == {"points": 20, "hold": held, "order": "o1", "refund": "r1"}
+    assert told[EventType.POINTS_RELEASED] == {"points": 15, "hold": held, "order": None, "refund": None}
+
+
+def live_through_referrals() -> None:
+    """A friend who qualifies, is paid for and gives the order back; friends with one device, refused by a person."""
+    shop = worlds.make_shop("referrals")
+    referrer, friend, *others = worlds.enroll(shop, "ann", "ben", "cat", "dan", "eve")
+    worlds.bring(referrer, friend)
+    worlds.buy(friend, "good", 5_000)
+    worlds.settle(shop)
+    worlds.give_back(friend, "back", "good", 5_000, at=worlds.SETTLED)
+    for other in others:
+        worlds.bring(referrer, other, told={"device": "one tablet"})
+        worlds.buy(other, f"by {other.external_id}", 5_000)
+    worlds.settle(shop)
+    ops = User.objects.create_user("reviewer")
+    waiting = Referral.objects.filter(program=shop, state=ReferralState.FLAGGED)
+    qualification.reject(referral=waiting[0], reason="one tablet", user=ops, at=worlds.SETTLED)
+    assert deliver(worlds.SETTLED).failed == 0
 
 
 def live_through_a_downgrade(program: Program) -> None:

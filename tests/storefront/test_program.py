@@ -126,6 +126,7 @@ def test_a_changed_definition_becomes_a_new_version_in_force_from_now(load: Load
         "    + tiers[silver].entry.any_of[0].all_of[0].at_least: 2",
         "    + tiers[silver].entry.any_of[0].all_of[0].window: lifetime",
         "    + tiers[silver].benefits.points_multiplier: 1",
+        "    + tiers[silver].benefits.free_shipping: False",
         "~ wallet points: v1 -> v2",
         "    - expiry_days: 365",
     ]

@@ -1,0 +1,199 @@
+"""The coupons of a member: listed, claimed, issued, revoked."""
+
+import hashlib
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+import django_filters
+from pydantic import Field, StringConstraints, model_validator
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api.openapi import IDEMPOTENCY_KEY, OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.pages import PageOf
+from core.api.types import Answer, Body, Code, ExternalId, Instant, Outcome, Reason
+from core.api.views import idempotent
+from core.models import Scope
+from coupons.api.guessing import note_failure, refuse_guessing
+from coupons.api.problems import unknown_claim
+from coupons.models import Claim, ClaimState
+from coupons.selectors import list_claims
+from coupons.services import claims
+from membership.api.members import MemberView
+
+TypedCode = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class ClaimBody(Body):
+    """Which coupon the member takes: one that members may claim, by its code in the program, or by a code typed in."""
+
+    coupon: Code | None = None
+    code: TypedCode | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.coupon is None) == (self.code is None):
+            raise ValueError("tell either coupon or code")
+        return self
+
+
+class IssueBody(Body):
+    """Which coupon the member is given, and what for: the same source gives it once."""
+
+    coupon: Code
+    source: Annotated[ExternalId, Field(description="Such as `birthday:2026`")]
+
+
+class RevocationBody(Body):
+    """Why the coupon is taken back."""
+
+    reason: Reason
+
+
+class ClaimAnswer(Answer):
+    """A member's coupon. `code`: by which it can be typed in, if there is one. It can be used once."""
+
+    id: UUID
+    coupon: str
+    version: int
+    name: str
+    code: str | None
+    state: Literal["open", "held", "used", "revoked"]
+    source: str | None
+    claimed_at: Instant
+    valid_from: Instant
+    expires_at: Instant | None
+
+
+class ClaimPage(PageOf):
+    """A member's coupons, the newest first."""
+
+    results: list[ClaimAnswer]
+
+
+class ClaimRecorded(Answer):
+    """The coupon that the member has now, or had before by the same key or source (`repeated`)."""
+
+    outcome: Outcome
+    coupon: ClaimAnswer
+
+
+class ClaimFilter(django_filters.FilterSet):  # type: ignore[misc]
+    state = django_filters.ChoiceFilter(choices=[(one, one) for one in ("open", "held", "used")])
+
+
+class ClaimsView(MemberView):
+    scopes = {"GET": Scope.COUPONS_READ, "POST": Scope.COUPONS_CLAIM}
+    is_open_to_members = True
+    filterset_class = ClaimFilter
+    queryset = Claim.objects.all()
+
+    @operation(summary="List a member's coupons, the newest first", answers={200: ClaimPage})
+    def get(self, _request: Request, **_address: Any) -> Response:
+        return self.pages(list_claims(member_id=self.member.pk), show_claim)
+
+    @operation(
+        summary="Claim a coupon",
+        description="A code that is unknown, disabled or another member's is refused alike (`code_not_available`); who "
+        "tries many is slowed down (`too_many_codes`).",
+        body=ClaimBody,
+        answers={201: ClaimRecorded, 200: ClaimRecorded},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=True)
+    def post(self, request: Request, **_address: Any) -> Response:
+        body = self.read(ClaimBody)
+        if body.code is not None:
+            refuse_guessing(program_id=self.program.pk, member_id=self.member.pk)
+        # The key's digest names the claim for ever; the record of the key lapses.
+        key = hashlib.sha256(f"{self.caller.name}:{request.headers['Idempotency-Key']}".encode()).hexdigest()
+        try:
+            claim = claims.claim(
+                program=self.program,
+                member_id=self.member.pk,
+                definition=body.coupon or "",
+                code=body.code or "",
+                source=f"{_CLIENT}{key}",
+                at=self.at,
+            )
+        except claims.CodeNotAvailable:
+            note_failure(program_id=self.program.pk, member_id=self.member.pk)
+            raise
+        return _recorded(claim)
+
+
+class IssueView(MemberView):
+    scopes = {"POST": Scope.COUPONS_ISSUE}
+
+    @operation(
+        summary="Give a coupon to a member",
+        description="The source names it for ever: told again, the same coupon with the same code is answered.",
+        body=IssueBody,
+        answers={201: ClaimRecorded, 200: ClaimRecorded},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request, **_address: Any) -> Response:
+        body = self.read(IssueBody)
+        claim = claims.issue(
+            program=self.program,
+            member_id=self.member.pk,
+            definition_code=body.coupon,
+            source=body.source,
+            at=self.at,
+        )
+        return _recorded(claim)
+
+
+class RevocationView(MemberView):
+    scopes = {"POST": Scope.COUPONS_ISSUE}
+
+    @operation(
+        summary="Take back a coupon that was not used",
+        body=RevocationBody,
+        answers={200: ClaimAnswer},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request, claim: UUID, **_address: Any) -> Response:
+        body = self.read(RevocationBody)
+        found = Claim.objects.filter(member=self.member, public_id=claim).first()
+        if found is None:
+            raise unknown_claim()
+        claims.revoke(
+            program=self.program,
+            member_id=self.member.pk,
+            claim_id=found.pk,
+            reason=body.reason,
+            actor=self.actor,
+            at=self.at,
+        )
+        return Response(show_claim(_read(found.pk)))
+
+
+_CLIENT = "client:"
+
+
+def show_claim(claim: Claim) -> dict[str, Any]:
+    """Return a claim as the API shows it. What only tells one request from another is no source."""
+    return {
+        "id": str(claim.public_id),
+        "coupon": claim.definition.code,
+        "version": claim.version.number,
+        "name": claim.version.definition["name"],
+        "code": claim.code.text if claim.code else None,
+        "state": ClaimState(claim.state).value,
+        "source": None if claim.source.startswith(_CLIENT) else claim.source or None,
+        "claimed_at": claim.claimed_at,
+        "valid_from": claim.valid_from,
+        "expires_at": claim.expires_at,
+    }
+
+
+def _recorded(claim: Any) -> Response:
+    body = {"outcome": "recorded" if claim.is_new else "repeated", "coupon": show_claim(_read(claim.pk))}
+    return Response(body, 201 if claim.is_new else 200)
+
+
+def _read(claim_id: int) -> Claim:
+    return Claim.objects.select_related("definition", "version", "code").get(pk=claim_id)

@@ -1,0 +1,181 @@
+"""Codes of a coupon: batches of random ones, and ones that people choose."""
+
+from typing import Annotated, Any, Literal
+
+from django.http import HttpResponseBase, StreamingHttpResponse
+from pydantic import Field, StrictBool, StrictInt, StringConstraints
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from core.api.openapi import IDEMPOTENCY_KEY, OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.types import Answer, Body, Instant, Outcome
+from core.api.views import ApiView, idempotent
+from core.models import Scope
+from coupons.api.problems import unknown_batch, unknown_coupon
+from coupons.models import CodeBatch, CouponDefinition
+from coupons.services import code_batches
+
+
+class CodeBatchBody(Body):
+    """How many codes are wanted, and what each begins with."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=code_batches.MOST_CODES)]
+    prefix: Annotated[str, StringConstraints(max_length=12, pattern=r"^[0-9A-TV-Za-tv-z-]*$")] = ""
+
+
+class CodeBatchQuery(Body):
+    """How the batch is read."""
+
+    format: Literal["json", "csv"] = Field("json", description="`csv`: the codes made so far, as text/csv")
+
+
+class CodeBatchAnswer(Answer):
+    """A batch of codes and how far it is."""
+
+    batch: int
+    coupon: str
+    prefix: str
+    state: Literal["being_made", "finished", "stopped"]
+    requested: int
+    made: int
+    requested_at: Instant
+    finished_at: Instant | None
+    stopped_at: Instant | None
+
+
+class CodeBody(Body):
+    """A code that people chose. Shared: for all who type it; else for the first one."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{3}[0-9A-Za-z -]{0,37}$")]
+    is_shared: StrictBool = True
+
+
+class CodeAnswer(Answer):
+    """The code as it is stored."""
+
+    outcome: Outcome
+    code: str
+    coupon: str
+    is_shared: bool
+
+
+class _CouponView(ApiView):
+    """A view of one coupon, `<slug:coupon>` in its address."""
+
+    def find_coupon(self, code: str) -> CouponDefinition:
+        """Return the coupon of the address.
+
+        Raises: Problem 404.
+        """
+        found = CouponDefinition.objects.filter(program=self.program, code=code).select_related("program").first()
+        if found is None:
+            raise unknown_coupon()
+        return found
+
+    def find_batch(self, code: str, number: int) -> CodeBatch:
+        """Return the batch of the address.
+
+        Raises: Problem 404.
+        """
+        coupon = self.find_coupon(code)
+        found = CodeBatch.objects.filter(definition=coupon, pk=number).select_related("definition__program").first()
+        if found is None:
+            raise unknown_batch()
+        return found
+
+
+class CodesView(_CouponView):
+    scopes = {"POST": Scope.COUPONS_ISSUE}
+
+    @operation(
+        summary="Make a code that people chose",
+        description="The code names itself: made again for the same coupon it is `repeated`.",
+        body=CodeBody,
+        answers={201: CodeAnswer, 200: CodeAnswer},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request, coupon: str) -> Response:
+        definition, body = self.find_coupon(coupon), self.read(CodeBody)
+        made = code_batches.create_code(
+            program=self.program,
+            definition=definition,
+            text=body.code,
+            is_shared=body.is_shared,
+            actor=self.actor,
+            at=self.at,
+        )
+        is_new = made.is_new  # type: ignore[attr-defined]
+        told = {"code": made.text, "coupon": definition.code, "is_shared": made.is_shared}
+        return Response({"outcome": "recorded" if is_new else "repeated"} | told, 201 if is_new else 200)
+
+
+class CodeBatchesView(_CouponView):
+    scopes = {"POST": Scope.COUPONS_ISSUE}
+
+    @operation(
+        summary="Ask for random codes",
+        description="A worker makes them, a million in seconds; read the batch to see how far it is. Each code can be "
+        "claimed once. O is read as 0, I and L as 1; small letters, blanks and hyphens do not matter; the last symbol "
+        "checks the others.",
+        body=CodeBatchBody,
+        answers={201: CodeBatchAnswer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=True)
+    def post(self, _request: Request, coupon: str) -> Response:
+        definition, body = self.find_coupon(coupon), self.read(CodeBatchBody)
+        batch = code_batches.request_batch(
+            program=self.program,
+            definition=definition,
+            count=body.count,
+            prefix=body.prefix,
+            requested_by=self.actor,
+            at=self.at,
+        )
+        return Response(show_batch(batch), 201)
+
+
+class CodeBatchView(_CouponView):
+    scopes = {"GET": Scope.COUPONS_ISSUE}
+
+    @operation(summary="Read a batch of codes", query=CodeBatchQuery, answers={200: CodeBatchAnswer}, has_csv=True)
+    def get(self, _request: Request, coupon: str, batch: int) -> HttpResponseBase:
+        query, found = self.read_query(CodeBatchQuery), self.find_batch(coupon, batch)
+        if query.format == "json":
+            return Response(show_batch(found))
+        name = f"{coupon}-{found.pk}.csv"
+        return StreamingHttpResponse(
+            code_batches.iter_csv(batch=found),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+
+class StopView(_CouponView):
+    scopes = {"POST": Scope.COUPONS_ISSUE}
+
+    @operation(
+        summary="Stop making the codes of a batch",
+        description="Those that have been made stay.",
+        answers={200: CodeBatchAnswer},
+    )
+    def post(self, _request: Request, coupon: str, batch: int) -> Response:
+        stopped = code_batches.stop_batch(batch=self.find_batch(coupon, batch), actor=self.actor, at=self.at)
+        return Response(show_batch(stopped))
+
+
+def show_batch(batch: CodeBatch) -> dict[str, Any]:
+    """Return a batch as the API shows it."""
+    is_finished, is_stopped = batch.finished_at is not None, batch.stopped_at is not None
+    return {
+        "batch": batch.pk,
+        "coupon": batch.definition.code,
+        "prefix": batch.prefix,
+        "state": "finished" if is_finished else "stopped" if is_stopped else "being_made",
+        "requested": batch.requested,
+        "made": batch.made,
+        "requested_at": batch.requested_at,
+        "finished_at": batch.finished_at,
+        "stopped_at": batch.stopped_at,
+    }

@@ -1,0 +1,264 @@
+"""Which coupons to combine: an exact search over integers that knows nothing of coupons.
+
+Of each group at most one option may be chosen. What a choice takes off never shrinks with another option, and an
+option adds the less, the more are chosen already. docs/coupons.md says why that holds and how the bounds follow.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import add, sub
+from typing import NamedTuple
+
+from core.money import BPS
+
+Vector = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a coupon takes off each line, off what the lines leave (a rate of it, at most so much), off shipping."""
+
+    lines: Vector
+    rate_bps: int = 0
+    most_minor: int = 0
+    shipping_minor: int = 0
+
+
+class Found(NamedTuple):
+    """The place of the chosen option in each group; by how much another choice could be better; nodes visited."""
+
+    chosen: tuple[int, ...]
+    gap_minor: int
+    nodes: int
+
+
+class _Entry(NamedTuple):
+    """An option in a group: its place there and its vector."""
+
+    place: int
+    vector: Vector
+
+
+class _Group(NamedTuple):
+    """A group of which an option is still to be chosen."""
+
+    place: int
+    entries: tuple[_Entry, ...]
+
+
+class _Node(NamedTuple):
+    """A partial choice: its options by group, the sum of their vectors, and the most that can come of it."""
+
+    bound: int
+    chosen: dict[int, int]
+    vector: Vector
+    groups: list[_Group]
+
+
+class Space:
+    """The amounts that are there to be taken off, and what options are worth together.
+
+    An option is a vector: an entry for each line that could be taken off more than once over, one for all other lines
+    together, one for shipping, and what it takes off the order, in 1/10,000 of a minor unit, for some amounts that the
+    lines may leave. Between two neighbors of these it is linear, so that sums of vectors say all that matters.
+    """
+
+    def __init__(self, amounts: Sequence[int], shipping_minor: int, groups: Sequence[Sequence[Option]]) -> None:
+        """Find the lines and the amounts that matter."""
+        self.whole = sum(amounts)
+        most = [sum(parts) for parts in zip(*(_highest([o.lines for o in group]) for group in groups), strict=True)]
+        self.contested = [i for i, amount in enumerate(amounts) if most[i] > amount]
+        self.caps = (*(amounts[i] for i in self.contested), self.whole, shipping_minor)
+        least = self.whole - sum(map(min, most, amounts))
+        self.lefts = self._find_lefts(least, [option for group in groups for option in group])
+
+    def _find_lefts(self, least: int, options: Sequence[Option]) -> list[int]:
+        """Return both ends of the range, and the whole amounts around each point where an option meets its cap."""
+        lefts = {least, self.whole}
+        for option in options:
+            if option.rate_bps:
+                meets = option.most_minor * BPS // option.rate_bps
+                lefts |= {left for left in (meets, meets + 1) if least < left < self.whole}
+        return sorted(lefts)
+
+    def vector(self, option: Option) -> Vector:
+        """Return an option as what the search adds up."""
+        contested = [option.lines[i] for i in self.contested]
+        most, rate = option.most_minor * BPS, option.rate_bps
+        order = [min(most, rate * left) for left in self.lefts] if rate else [0] * len(self.lefts)
+        return (*contested, sum(option.lines) - sum(contested), option.shipping_minor, *order)
+
+    def worth(self, vector: Vector) -> int:
+        """Return what comes off in all, in 1/10,000 of a minor unit."""
+        *lines, shipping = map(min, vector, self.caps)
+        off = sum(lines)
+        left = self.whole - off
+        return (off + shipping) * BPS + min(left * BPS, self._order(vector, left))
+
+    def _order(self, vector: Vector, left: int) -> int:
+        """Return what the vector takes off the amount that the lines leave."""
+        lefts, first = self.lefts, len(self.caps)
+        place = min(bisect_right(lefts, left), len(lefts) - 1)
+        if place == 0:
+            return vector[first]
+        low, high = lefts[place - 1], lefts[place]
+        at_low, at_high = vector[first + place - 1 : first + place + 1]
+        return at_low + (at_high - at_low) * (left - low) // (high - low)
+
+
+class _Search:
+    """The best choice so far, and the way to a better one. Worths are in 1/10,000 of a minor unit."""
+
+    def __init__(self, space: Space, certain: Vector, groups: list[_Group]) -> None:
+        """Begin with the option of each group that adds most, and exchange one at a time while that helps.
+
+        `certain`: the sum of what is chosen in any case.
+        """
+        self.worth = space.worth
+        self.chosen: dict[int, int] = {}
+        self.found = self.worth(certain)
+        self.root = _Node(self.worth(_sum(certain, map(_union, groups))), {}, certain, groups)
+        self._climb(certain, groups)
+
+    def _climb(self, vector: Vector, groups: list[_Group]) -> None:
+        picks: dict[int, _Entry] = {}
+        before = -1
+        while self.found > before:
+            before = self.found
+            for group in groups:
+                pick = picks.get(group.place)
+                rest = tuple(map(sub, vector, pick.vector)) if pick else vector
+                worths = [self.worth(_plus(rest, entry.vector)) for entry in group.entries]
+                picks[group.place] = entry = group.entries[worths.index(max(worths))]
+                vector = _plus(rest, entry.vector)
+            self._offer({place: entry.place for place, entry in picks.items()}, self.worth(vector))
+
+    def _offer(self, chosen: dict[int, int], worth: int) -> None:
+        if worth > self.found:
+            self.found, self.chosen = worth, chosen
+
+    def is_hopeless(self, bound: int) -> bool:
+        """Tell whether nothing within a bound takes a whole minor unit more off than the best choice."""
+        return bound // BPS <= self.found // BPS
+
+    def expand(self, node: _Node) -> list[_Node]:
+        """Return what is left to look at below a node, the most promising last: nothing if it is settled."""
+        bound, chosen, vector, groups = node
+        while groups:
+            worth = self.worth(vector)
+            gains = [[self.worth(_plus(vector, entry.vector)) - worth for entry in group.entries] for group in groups]
+            self._take_best(chosen, vector, groups, gains)
+            total = worth + sum(map(max, gains))
+            bound = min(bound, total, self.worth(_sum(vector, map(_union, groups))))
+            if self.is_hopeless(bound):
+                return []
+            kept = [self._keep(group, gain, total) for group, gain in zip(groups, gains, strict=True)]
+            settled = [group for group in kept if len(group.entries) == 1]
+            groups = [group for group in kept if len(group.entries) > 1]
+            if not settled:
+                return self._branch(_Node(bound, chosen, vector, groups), total)
+            chosen = chosen | {group.place: group.entries[0].place for group in settled}
+            vector = _sum(vector, (group.entries[0].vector for group in settled))
+        self._offer(chosen, self.worth(vector))
+        return []
+
+    def _take_best(self, chosen: dict[int, int], vector: Vector, groups: list[_Group], gains: list[list[int]]) -> None:
+        """Look at the choice of what gains most in each group by itself."""
+        picks = {group.place: group.entries[gain.index(max(gain))] for group, gain in zip(groups, gains, strict=True)}
+        worth = self.worth(_sum(vector, (entry.vector for entry in picks.values())))
+        self._offer(chosen | {place: entry.place for place, entry in picks.items()}, worth)
+
+    def _keep(self, group: _Group, gains: list[int], total: int) -> _Group:
+        """Leave out the options that cannot be part of anything better."""
+        without = total - max(gains)
+        kept = (e for e, gain in zip(group.entries, gains, strict=True) if not self.is_hopeless(without + gain))
+        return group._replace(entries=tuple(kept))
+
+    def _branch(self, node: _Node, total: int) -> list[_Node]:
+        """Part the node by the group whose best option is furthest ahead of its second."""
+        worth = self.worth(node.vector)
+        gains = [sorted(self.worth(_plus(node.vector, e.vector)) - worth for e in g.entries) for g in node.groups]
+        place = max(range(len(gains)), key=lambda i: gains[i][-1] - gains[i][-2])
+        without = total - gains[place][-1]
+        rest = node.groups[:place] + node.groups[place + 1 :]
+        nodes = []
+        for entry in reversed(node.groups[place].entries):
+            vector = _plus(node.vector, entry.vector)
+            bound = min(node.bound, without + self.worth(vector) - worth)
+            nodes.append(_Node(bound, node.chosen | {node.groups[place].place: entry.place}, vector, rest))
+        return sorted(nodes, key=lambda node: node.bound)
+
+
+def search(
+    amounts: Sequence[int], shipping_minor: int, groups: Sequence[Sequence[Option]], *, node_budget: int
+) -> Found:
+    """Choose an option of each group so that as much as possible comes off.
+
+    A node is a partial choice that was looked at. When the budget is used up, the best choice so far is returned, and
+    no choice takes off more than `gap_minor` beyond it.
+    """
+    if not groups:
+        return Found((), 0, 0)
+    space = Space(amounts, shipping_minor, groups)
+    several = [_undominated(space, place, group) for place, group in enumerate(groups) if len(group) > 1]
+    single = (space.vector(group[0]) for group in groups if len(group) == 1)
+    run = _Search(space, _sum((0,) * (len(space.caps) + len(space.lefts)), single), several)
+    nodes, stack = 0, [run.root]
+    while stack and nodes < node_budget:
+        node = stack.pop()
+        if not run.is_hopeless(node.bound):
+            nodes += 1
+            stack.extend(run.expand(node))
+    bound = max((node.bound for node in stack), default=0)
+    gap = max(0, bound // BPS - run.found // BPS)
+    return Found(tuple(run.chosen.get(place, 0) for place in range(len(groups))), gap, nodes)
+
+
+def find_needed(amounts: Sequence[int], shipping_minor: int, options: Sequence[Option]) -> tuple[list[int], int]:
+    """Return the places of the options without which less would come off, and what comes off in all.
+
+    The option that takes off least by itself is left out first, of equal ones the later.
+    """
+    if not options:
+        return [], 0
+    space = Space(amounts, shipping_minor, [[option] for option in options])
+    vectors = [space.vector(option) for option in options]
+    vector = _sum((0,) * len(vectors[0]), vectors)
+    minor = space.worth(vector) // BPS
+    needed = set(range(len(options)))
+    for place in sorted(needed, key=lambda place: (space.worth(vectors[place]), -place)):
+        without = tuple(map(sub, vector, vectors[place]))
+        if space.worth(without) // BPS == minor:
+            vector = without
+            needed.remove(place)
+    return sorted(needed), minor
+
+
+def _undominated(space: Space, place: int, options: Sequence[Option]) -> _Group:
+    """Leave out an option if another takes off as much everywhere; of equal ones the first stays."""
+    entries = [_Entry(i, space.vector(option)) for i, option in enumerate(options)]
+    kept: list[_Entry] = []
+    for entry in sorted(entries, key=lambda entry: (-sum(entry.vector), entry.place)):
+        if not any(all(map(int.__ge__, other.vector, entry.vector)) for other in kept):
+            kept.append(entry)
+    return _Group(place, tuple(sorted(kept)))
+
+
+def _union(group: _Group) -> Vector:
+    """Return what all options of a group together take off at most."""
+    return _highest([entry.vector for entry in group.entries])
+
+
+def _highest(vectors: Sequence[Vector]) -> Vector:
+    return tuple(map(max, *vectors)) if len(vectors) > 1 else vectors[0]
+
+
+def _plus(vector: Vector, other: Vector) -> Vector:
+    return tuple(map(add, vector, other))
+
+
+def _sum(vector: Vector, others: Iterable[Vector]) -> Vector:
+    for other in others:
+        vector = _plus(vector, other)
+    return vector

@@ -1,0 +1,92 @@
+"""Why coupons apply or do not, in full sentences of the active language: pure functions over an evaluation."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.utils.formats import date_format
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from core.definitions import write_share
+from core.money import format_minor
+from coupons.definitions import Amount, CouponTerms, FreeShipping
+from coupons.rules import Applied, Candidate, RefusalReason, Refused
+
+
+def explain_applied(applied: Applied, currency: str) -> str:
+    """Return what a coupon took off, and by which discount."""
+    named = {"coupon": _name(applied.candidate), "discount": describe_discount(applied.candidate.terms, currency)}
+    if applied.shipping_minor or isinstance(applied.candidate.terms.discount, FreeShipping):
+        named["amount"] = format_minor(applied.shipping_minor, currency)
+        return gettext("%(coupon)s takes %(amount)s off the shipping fee (%(discount)s).") % named
+    named["amount"] = format_minor(applied.discount_minor, currency)
+    if applied.candidate.terms.has_scope:
+        return gettext("%(coupon)s takes %(amount)s off the lines it is for (%(discount)s).") % named
+    return gettext("%(coupon)s takes %(amount)s off the order (%(discount)s).") % named
+
+
+def explain_refused(refused: Refused, time_zone: str = "UTC") -> str:
+    """Return why a coupon takes nothing off. `time_zone`: of the instants named."""
+    told = _readable(refused.details, ZoneInfo(time_zone)) | {"coupon": _name(refused.candidate)}
+    return str(_SENTENCES[refused.reason]) % told
+
+
+def describe_discount(terms: CouponTerms, currency: str) -> str:
+    """Return what a coupon takes off in a currency: `20% off, at most GBP 5.00`."""
+    discount = terms.discount
+    if isinstance(discount, Amount):
+        return gettext("%(amount)s off") % {"amount": _money(discount.amount, currency)}
+    if isinstance(discount, FreeShipping):
+        text = gettext("free shipping")
+    else:
+        text = gettext("%(share)s off") % {"share": write_share(discount.percent)}
+    if discount.at_most is None:
+        return text
+    return gettext("%(discount)s, at most %(amount)s") % {
+        "discount": text,
+        "amount": _money(discount.at_most, currency),
+    }
+
+
+def _name(candidate: Candidate) -> str:
+    return gettext("“%(name)s” (%(code)s)") % {"name": candidate.terms.name, "code": candidate.code}
+
+
+def _money(amounts: Mapping[str, int], currency: str) -> str:
+    """Return the amount of a currency, all of them where it is not named."""
+    shown = {currency: amounts[currency]} if currency in amounts else amounts
+    return ", ".join(format_minor(minor, name) for name, minor in shown.items())
+
+
+def _readable(details: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
+    """Return the figures of a reason as people read them."""
+    told: dict[str, Any] = {}
+    for key, value in details.items():
+        if key in ("valid_from", "expires_at"):
+            told[key] = date_format(datetime.fromisoformat(value).astimezone(zone), "DATETIME_FORMAT")
+        elif key.endswith("_minor"):
+            told[key] = format_minor(value, details["currency"])
+        else:
+            told[key] = ", ".join(value) if isinstance(value, list) else value
+    return told
+
+
+_SENTENCES = {
+    RefusalReason.NOT_YET_VALID: _("%(coupon)s is valid from %(valid_from)s."),
+    RefusalReason.EXPIRED: _("%(coupon)s was valid until %(expires_at)s."),
+    RefusalReason.WRONG_MARKET: _("%(coupon)s is for these markets: %(markets)s."),
+    RefusalReason.WRONG_TIER: _("%(coupon)s is for members of these tiers: %(tiers)s."),
+    RefusalReason.NOT_FIRST_ORDER: _("%(coupon)s is for a member's first order."),
+    RefusalReason.NOT_NEW_MEMBER: _("%(coupon)s is for new members, up to day %(new_member_days)s after joining."),
+    RefusalReason.CURRENCY_NOT_COVERED: _("%(coupon)s is for orders in %(currencies)s, not in %(currency)s."),
+    RefusalReason.NO_LINE_IN_SCOPE: _("%(coupon)s is for none of the goods in the basket."),
+    RefusalReason.BELOW_THRESHOLD: _(
+        "%(coupon)s needs goods for %(threshold_minor)s: the basket is %(missing_minor)s short."
+    ),
+    RefusalReason.NO_EFFECT: _("%(coupon)s finds nothing to take off."),
+    RefusalReason.SAME_COUPON: _("%(coupon)s is used once in an order: this one is kept for another."),
+    RefusalReason.STACKS_WITH_BETTER: _("%(coupon)s cannot be used beside %(with)s, which is worth more."),
+    RefusalReason.EXCLUSIVE_WITH_BETTER: _("%(coupon)s cannot be combined with %(with)s, which is worth more."),
+}

@@ -1,0 +1,290 @@
+"""Coupons used by orders: held at checkout, committed when it is paid, released when it is not, reversed by refunds."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Min
+
+from core.models import Program
+from core.services import outbox
+from coupons import locks
+from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState
+from coupons.published import get_offer
+from coupons.rules import Applied, Basket, Candidate
+from coupons.selectors import code_of
+from coupons.services.claims import CouponRefused, MemberNotActive, give_back, take
+from membership.locks import lock_members
+from membership.models import Member, MemberStatus
+
+# About ten seconds of work: the next sweep, due by then, takes over what is left.
+SWEEP = 1_000
+
+
+class CouponUnavailable(Exception):
+    """A coupon of the quote can no longer be had: `code` is its definition's. Nothing was held."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code, self.reason = code, reason
+
+
+class ReferenceReused(Exception):
+    """The reference has held other coupons, or other discounts."""
+
+
+class HoldEnded(Exception):
+    """What the reference held has been released."""
+
+
+class AlreadyCommitted(Exception):
+    """What the reference held has been used by an order."""
+
+
+@transaction.atomic
+def hold(
+    *,
+    program: Program,
+    member_id: int,
+    reference: str,
+    currency: str,
+    applied: Sequence[Applied],
+    basket: Basket,
+    held_until: datetime,
+    at: datetime,
+) -> list[Redemption]:
+    """Reserve the coupons of a quote for a checkout; those that need no claim before are claimed on the way.
+
+    Raises: CouponUnavailable; ReferenceReused; HoldEnded; MemberNotActive.
+    Locks: the member; then a counter of each definition that is claimed, ascending.
+    Idempotency: the reference; held again with the same discounts, it gives the same redemptions.
+    """
+    lock_members([member_id])
+    present = list_redemptions(member_id=member_id, reference=reference)
+    if present:
+        return _repeat(present, applied)
+    if not Member.objects.filter(pk=member_id, program=program, status=MemberStatus.ACTIVE).exists():
+        raise MemberNotActive
+    made = []
+    for use in sorted(applied, key=lambda one: (one.candidate.definition_id, one.candidate.key)):
+        claim_id = use.candidate.claim_id or _take(program, member_id, use.candidate, reference, at)
+        _reserve(member_id, claim_id, use.candidate, at)
+        made.append(_write(member_id, claim_id, reference, currency, use, basket, held_until, at))
+    _publish(program, "coupons.held", made, at)
+    return made
+
+
+@transaction.atomic
+def commit(*, program: Program, member_id: int, reference: str, order_id: int, at: datetime) -> list[Redemption]:
+    """Let the order that was paid use what its checkout held; a hold that has lapsed and was not swept still counts.
+
+    Raises: HoldEnded; AlreadyCommitted, by another order.
+    Locks: the member.
+    Idempotency: the reference; committed again for the same order, nothing changes.
+    """
+    lock_members([member_id])
+    present = list_redemptions(member_id=member_id, reference=reference)
+    if any(each.state == RedemptionState.RELEASED for each in present):
+        raise HoldEnded
+    if any(each.order_id not in {None, order_id} for each in present):
+        raise AlreadyCommitted
+    held = [each for each in present if each.state == RedemptionState.HELD]
+    for each in held:
+        each.state, each.order_id, each.committed_at = RedemptionState.COMMITTED, order_id, at
+        each.save(update_fields=["state", "order_id", "committed_at"])
+    _move_claims(held, ClaimState.HELD, ClaimState.USED)
+    _publish(program, "coupons.redeemed", held, at)
+    return present
+
+
+@transaction.atomic
+def release(*, program: Program, member_id: int, reference: str, at: datetime) -> list[Redemption]:
+    """Give back what a checkout held: claims are open again, those that it made itself are gone.
+
+    Raises: AlreadyCommitted.
+    Locks: the member; then the counters that are given back to, ascending by definition.
+    Idempotency: released again, nothing changes.
+    """
+    lock_members([member_id])
+    present = list_redemptions(member_id=member_id, reference=reference)
+    if any(each.state in {RedemptionState.COMMITTED, RedemptionState.REVERSED} for each in present):
+        raise AlreadyCommitted
+    held = [each for each in present if each.state == RedemptionState.HELD]
+    for each in held:
+        each.state, each.released_at = RedemptionState.RELEASED, at
+        each.save(update_fields=["state", "released_at"])
+    _open_again(held, ClaimState.HELD, at)
+    _publish(program, "coupons.released", held, at)
+    return held
+
+
+def release_lapsed(*, at: datetime, limit: int = SWEEP) -> int:
+    """Release what has been held for too long, checkout by checkout, and return how many checkouts that were.
+
+    One that is paid meanwhile is left alone: whoever locks the member first decides.
+    """
+    lapsed = Redemption.objects.filter(state=RedemptionState.HELD, held_until__lte=at)
+    due = lapsed.values_list("member_id", "reference").annotate(first=Min("held_until")).order_by("first", "member_id")
+    rows = list(due[:limit])
+    members = Member.objects.select_related("program").in_bulk({member_id for member_id, _, _ in rows})
+    released = 0
+    for member_id, reference, _first in rows:
+        program = members[member_id].program
+        try:
+            released += bool(release(program=program, member_id=member_id, reference=reference, at=at))
+        except AlreadyCommitted:
+            continue
+    return released
+
+
+@transaction.atomic
+def reverse(
+    *, program: Program, member_id: int, order_id: int, lines: Mapping[str, tuple[int, int]], at: datetime
+) -> int:
+    """Take back the part of an order's discounts that its refunds return; answer how much more than before.
+
+    `lines`: every line of the order by its key in the basket, with how much of it has come back in all (`returned` of
+    `whole`, units or minor units). Of each line's discount, `floor(discount x returned / whole)` is reversed. When
+    the whole order has come back, so has the redemption; whether the claim is open again its version says.
+
+    Units: minor units of the order's currency.
+    Locks: the member; then the counters that are given back to, ascending by definition.
+    Idempotency: cumulative; the same again reverses nothing more.
+    """
+    lock_members([member_id])
+    # A line of no price and no unit that came back stands in nobody's way.
+    is_whole = any(back for back, _ in lines.values()) and all(back >= whole for back, whole in lines.values())
+    used = Redemption.objects.filter(member=member_id, order_id=order_id, state=RedemptionState.COMMITTED)
+    total = 0
+    restored = []
+    for redemption in used.select_related("claim").order_by("pk"):
+        back = _reverse_lines(redemption, lines)
+        total += back
+        if is_whole:
+            redemption.state, redemption.reversed_at = RedemptionState.REVERSED, at
+            redemption.save(update_fields=["state", "reversed_at"])
+            offer = get_offer(program, redemption.claim.version_id)
+            if offer.terms.on_refund == "restore":
+                restored.append(redemption)
+        if back or is_whole:
+            payload = {
+                "redemption": redemption.pk,
+                "reversed_minor": back,
+                "is_whole": is_whole,
+                "at": at.isoformat(),
+            }
+            outbox.publish(program_id=program.pk, topic="coupons.reversed", payload=payload, at=at)
+    _open_again(restored, ClaimState.USED, at)
+    return total
+
+
+def lock_counters(*, orders: Collection[tuple[int, int]]) -> None:
+    """Lock the counters to which reversals of these orders may give back, ascending, before the first one does.
+
+    orders: each with its member first.
+    Locks: the counters, behind the members.
+    """
+    members, order_ids = {member for member, _ in orders}, {order for _, order in orders}
+    used = Claim.objects.filter(member__in=members, is_automatic=True, version__definition__on_refund="restore")
+    used = used.filter(redemptions__member=F("member"), redemptions__order_id__in=order_ids)
+    for definition_id in sorted(set(used.values_list("definition", flat=True))):
+        locks.lock_shards(definition_id)
+
+
+def list_redemptions(*, member_id: int, reference: str) -> list[Redemption]:
+    """Return what a reference holds or has held, in the order in which it was written."""
+    rows = Redemption.objects.filter(member=member_id, reference=reference)
+    return list(rows.select_related("claim").order_by("pk"))
+
+
+def _repeat(present: list[Redemption], applied: Sequence[Applied]) -> list[Redemption]:
+    before = sorted((each.claim.version_id, each.discount_minor, each.shipping_discount_minor) for each in present)
+    asked = sorted((use.candidate.version_id, use.discount_minor, use.shipping_minor) for use in applied)
+    if before != asked:
+        raise ReferenceReused
+    if any(each.state == RedemptionState.RELEASED for each in present):
+        raise HoldEnded
+    return present
+
+
+def _take(program: Program, member_id: int, candidate: Candidate, reference: str, at: datetime) -> int:
+    """Claim for this checkout what needs no claim before."""
+    offer = get_offer(program, candidate.version_id)
+    source = f"checkout:{reference}"
+    try:
+        code_id = code_of(candidate)
+        made = take(
+            program=program, member_id=member_id, offer=offer, code_id=code_id, source=source, is_automatic=True, at=at
+        )
+    except CouponRefused as error:
+        raise CouponUnavailable(candidate.code, type(error).__name__) from error
+    return made.pk
+
+
+def _reserve(member_id: int, claim_id: int, candidate: Candidate, at: datetime) -> None:
+    """Let a claim be held, if it is open and within its time: one conditional UPDATE."""
+    usable = Claim.objects.filter(pk=claim_id, member=member_id, state=ClaimState.OPEN, valid_from__lte=at)
+    if not usable.exclude(expires_at__lte=at).update(state=ClaimState.HELD):
+        found = Claim.objects.filter(pk=claim_id, member=member_id).first()
+        state = "unknown" if found is None else found.state
+        raise CouponUnavailable(candidate.code, "expired" if state == ClaimState.OPEN else state)
+
+
+def _write(
+    member_id: int,
+    claim_id: int,
+    reference: str,
+    currency: str,
+    use: Applied,
+    basket: Basket,
+    held_until: datetime,
+    at: datetime,
+) -> Redemption:
+    redemption = Redemption.objects.create(
+        member_id=member_id,
+        claim_id=claim_id,
+        reference=reference,
+        currency=currency,
+        discount_minor=use.discount_minor,
+        shipping_discount_minor=use.shipping_minor,
+        held_at=at,
+        held_until=held_until,
+    )
+    RedemptionLine.objects.bulk_create(
+        RedemptionLine(redemption=redemption, member_id=member_id, line=line.key, discount_minor=minor)
+        for line, minor in zip(basket.lines, use.line_minor, strict=True)
+        if minor
+    )
+    return redemption
+
+
+def _reverse_lines(redemption: Redemption, lines: Mapping[str, tuple[int, int]]) -> int:
+    back = 0
+    for line in redemption.lines.filter(member=redemption.member_id, line__in=list(lines)):
+        returned, whole = lines[line.line]
+        reached = line.discount_minor * min(returned, whole) // whole if whole else 0
+        if reached > line.reversed_minor:
+            back += reached - line.reversed_minor
+            line.reversed_minor = reached
+            line.save(update_fields=["reversed_minor"])
+    return back
+
+
+def _move_claims(redemptions: Sequence[Redemption], before: ClaimState, after: ClaimState) -> None:
+    for each in redemptions:
+        claims = Claim.objects.filter(pk=each.claim_id, member=each.member_id, state=before)
+        if not claims.update(state=after):
+            raise AssertionError(f"claim {each.claim_id} of redemption {each.pk} is not {before}")
+
+
+def _open_again(redemptions: Sequence[Redemption], before: ClaimState, at: datetime) -> None:
+    own = [each for each in redemptions if not each.claim.is_automatic]
+    _move_claims(own, before, ClaimState.OPEN)
+    give_back([each.claim for each in redemptions if each.claim.is_automatic], at=at)
+
+
+def _publish(program: Program, topic: str, redemptions: Sequence[Redemption], at: datetime) -> None:
+    if redemptions:
+        payload: dict[str, Any] = {"redemptions": [each.pk for each in redemptions]}
+        outbox.publish(program_id=program.pk, topic=topic, payload=payload, at=at)

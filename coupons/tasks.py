@@ -1,0 +1,27 @@
+"""The clock's way into coupons."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import shared_task
+
+from coupons.services import code_batches, redemptions
+
+
+@shared_task(name="coupons.release_lapsed", soft_time_limit=120, time_limit=150)
+def release_lapsed(**_kwargs: Any) -> None:
+    """Release what checkouts held for too long. Safe to run twice and side by side."""
+    redemptions.release_lapsed(at=datetime.now(UTC))
+
+
+@shared_task(name="coupons.make_codes", soft_time_limit=600, time_limit=660)
+def make_codes(*, batch_id: int, **_kwargs: Any) -> None:
+    """Make the codes of a batch. Safe to run twice and side by side; one that is killed is taken over."""
+    code_batches.make_codes(batch_id=batch_id, at=datetime.now(UTC))
+
+
+@shared_task(name="coupons.start_batches", soft_time_limit=60, time_limit=90)
+def start_batches(**_kwargs: Any) -> None:
+    """Ask for a worker for each batch that has none. Safe to run twice and side by side."""
+    for batch_id in code_batches.list_waiting():
+        make_codes.delay(batch_id=batch_id)

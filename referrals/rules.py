@@ -1,0 +1,128 @@
+"""Arithmetic of referrals without a database: codes, what fingerprints compare, who hangs together, scores."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+N = TypeVar("N", bound=Hashable)
+
+# Crockford's base 32: no I, L, O, U.
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_LENGTH = 8
+_LOOK_ALIKES = str.maketrans("OIL", "011")
+_VANITY = re.compile(r"[A-Za-z0-9]+([-_ ]?[A-Za-z0-9]+)*")
+VANITY_LENGTH = (4, 24)
+_GMAIL = ("gmail.com", "googlemail.com")
+
+
+class BadCode(ValueError):
+    """A vanity code has a form that none may have."""
+
+
+def code_key(text: str) -> str:
+    """Return what is compared of a code: capitals, no separators, and letters that look like digits are digits."""
+    plain = unicodedata.normalize("NFKC", text).upper()
+    return re.sub(r"[-_\s]", "", plain).translate(_LOOK_ALIKES)
+
+
+def check_vanity(text: str) -> str:
+    """Return a vanity code as it is shown.
+
+    Raises: BadCode.
+    """
+    shown = unicodedata.normalize("NFKC", text).strip().upper()
+    shortest, longest = VANITY_LENGTH
+    if not shortest <= len(shown) <= longest or not _VANITY.fullmatch(shown) or not shown.isascii():
+        raise BadCode(f"a code has {shortest} to {longest} letters and digits, with - _ or a space between them")
+    return shown
+
+
+def normalize(kind: str, value: str) -> str:
+    """Return what two values of a kind have in common if they mean the same."""
+    plain = " ".join(unicodedata.normalize("NFKC", value).split()).casefold()
+    match kind:
+        case "email":
+            return _normalize_email(plain)
+        case "address":
+            return " ".join(re.sub(r"[^\w\s]", " ", plain).split())
+        case _:
+            return plain
+
+
+def _normalize_email(plain: str) -> str:
+    """Drop what a provider ignores: a +tag, and at Google the dots."""
+    name, _, host = plain.rpartition("@")
+    if not name:
+        return plain
+    name = name.partition("+")[0]
+    if host in _GMAIL:
+        name, host = name.replace(".", ""), _GMAIL[0]
+    return f"{name}@{host}"
+
+
+def connect(pairs: Iterable[tuple[N, N]]) -> dict[N, N]:
+    """Return for everything named in pairs a representative that all of its group share: union-find."""
+    parents: dict[N, N] = {}
+
+    def find(one: N) -> N:
+        parents.setdefault(one, one)
+        while parents[one] != one:
+            parents[one] = parents[parents[one]]
+            one = parents[one]
+        return one
+
+    for left, right in pairs:
+        parents[find(left)] = find(right)
+    return {one: find(one) for one in list(parents)}
+
+
+def groups_of(representatives: dict[N, N], among: Collection[N]) -> dict[N, list[N]]:
+    """Return the members of each group, of those asked for."""
+    found: dict[N, list[N]] = defaultdict(list)
+    for one in among:
+        if one in representatives:
+            found[representatives[one]].append(one)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks against a referral. Counts are of others: the referrer and the referrer's other friends.
+
+    `strong_with_referrer`: e-mail, card or device shared with the referrer; `strong_with_siblings`: how many other
+    friends share one; `shared_by`: how many members one card or device has served; `farm`: how many referrals lie
+    within the group that shared cards, devices and e-mails tie together, this one among them; `address`, `ip_agent`:
+    how many share them; `burst`: friends of the referrer bound within a day of this one.
+    """
+
+    strong_with_referrer: bool = False
+    strong_with_siblings: int = 0
+    shared_by: int = 0
+    farm: int = 0
+    address: int = 0
+    ip_agent: int = 0
+    burst: int = 0
+
+
+# Points of suspicion. From FLAGGED on a referral waits for a person; an IP address adds to others and is none alone.
+FLAGGED = 50
+_FARM, _FAN_OUT, _BURST = 4, 4, 8
+
+
+def score(evidence: Evidence) -> list[tuple[str, int]]:
+    """Return the signals that speak against a referral, each with its points."""
+    signals = [
+        ("shared_with_referrer", 60 if evidence.strong_with_referrer else 0),
+        ("shared_with_friends", min(30 + 10 * evidence.strong_with_siblings, 60) * bool(evidence.strong_with_siblings)),
+        ("connected_farm", 60 if evidence.farm >= _FARM else 0),
+        ("fan_out", 30 if evidence.shared_by >= _FAN_OUT else 0),
+        ("shared_address", 20 if evidence.address else 0),
+        ("velocity", 20 if evidence.burst >= _BURST else 0),
+    ]
+    found = [(name, points) for name, points in signals if points]
+    if found and evidence.ip_agent:
+        found.append(("shared_ip", 10))
+    return found

@@ -1,0 +1,298 @@
+"""Checkouts: a basket is quoted and held; the order that names it pays it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+import storefront.api.problems  # noqa: F401 refusals of baskets, members and checkouts
+from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.problems import Problem
+from core.api.types import Answer, Body, Code, Currency, DryRun, ExternalId, Minor, Name, Points, Text
+from core.api.views import ApiView, idempotent
+from core.models import Scope
+from coupons.api.guessing import note_failure, refuse_guessing
+from membership.selectors import find_member
+from storefront import pricing
+from storefront.api.bodies import ItemCode, Units
+from storefront.checkout_inputs import CheckoutInput, CheckoutRefused
+from storefront.models import Checkout, CheckoutState
+from storefront.services.checkouts import holding, quoting
+
+MAX_LINES = 500
+MAX_CODES = 20
+
+
+class CheckoutLineBody(Body):
+    """A line of a basket. `list_minor`: the list price of all its units. `tax_minor`: tax that comes on top of it."""
+
+    external_id: ExternalId
+    units: Units
+    list_minor: Minor
+    tax_minor: Minor = 0
+    sku: ItemCode = ""
+    category: ItemCode = ""
+
+
+class PointsToUseBody(Body):
+    """Points of a wallet to pay with: at most so many, or as many as can be used."""
+
+    wallet: Code
+    points: Points | None = None
+
+
+class CheckoutBody(Body):
+    """A basket to be priced. Without a member it is a guest's: no benefits, no coupons, no points."""
+
+    member: ExternalId | None = None
+    market: Name = ""
+    channel: Name = ""
+    currency: Currency
+    lines: Annotated[list[CheckoutLineBody], Field(min_length=1, max_length=MAX_LINES)]
+    shipping_minor: Minor = 0
+    codes: Annotated[list[Text], Field(max_length=MAX_CODES, description="Coupon codes that were typed in")] = []
+    redeem: PointsToUseBody | None = None
+
+    def told(self) -> CheckoutInput:
+        """Return the basket as the domain takes it."""
+        lines = tuple(
+            pricing.Line(
+                key=line.external_id,
+                units=line.units,
+                list_minor=line.list_minor,
+                tax_minor=line.tax_minor,
+                sku=line.sku,
+                category=line.category,
+            )
+            for line in self.lines
+        )
+        return CheckoutInput(
+            basket=pricing.Basket(self.currency, lines, self.shipping_minor, self.market),
+            member=self.member or "",
+            channel=self.channel,
+            codes=tuple(self.codes),
+            wallet=self.redeem.wallet if self.redeem else "",
+            points=self.redeem.points if self.redeem else None,
+        )
+
+
+class PriceStepAnswer(Answer):
+    """What a step added (taken off: negative), and what it left. `code`: the tier or the coupon."""
+
+    stage: Literal["tier_discount", "line_coupon", "order_coupon", "free_shipping", "shipping_coupon", "tax", "points"]
+    code: str
+    change_minor: int
+    left_minor: int
+    text: str
+
+
+class PricedLineAnswer(Answer):
+    """A line from its list price to what is paid in money. `amount_minor`: what it costs, in money and points.
+
+    The order that pays the checkout tells `amount_minor`; `points`: how many this line takes.
+    """
+
+    external_id: str
+    sku: str
+    category: str
+    units: int
+    list_minor: int
+    discount_minor: int
+    tax_minor: int
+    amount_minor: int
+    paid_in_points_minor: int
+    points: int
+    steps: list[PriceStepAnswer]
+
+
+class PricedShippingAnswer(Answer):
+    """Shipping, from what was told to what is paid for it."""
+
+    list_minor: int
+    amount_minor: int
+    steps: list[PriceStepAnswer]
+
+
+class AppliedCouponAnswer(Answer):
+    """A coupon of the best combination, and what it takes off lines and shipping."""
+
+    code: str
+    name: str
+    discount_minor: int
+    shipping_minor: int
+    text: str
+
+
+class RefusedCouponAnswer(Answer):
+    """A coupon, or a code that was typed, that takes nothing off, and why."""
+
+    code: str
+    reason: str
+    text: str
+
+
+class PricedCouponsAnswer(Answer):
+    """The best combination of coupons. Not `exact`: another may take off up to `gap_minor` more."""
+
+    applied: list[AppliedCouponAnswer]
+    refused: list[RefusedCouponAnswer]
+    exact: bool
+    gap_minor: int
+
+
+class PricedPointsAnswer(Answer):
+    """The points that are used, what they pay, and why not more."""
+
+    wallet: str
+    asked: int | None
+    points: int
+    amount_minor: int
+    reason: str | None
+    sentences: list[str]
+
+
+class EarnedPointsAnswer(Answer):
+    """Points that the order would earn in a wallet."""
+
+    wallet: str
+    points: int
+
+
+class PriceAnswer(Answer):
+    """What a basket costs, step by step, in the language asked for (Accept-Language: en, zh-hans).
+
+    `amount_minor`: all that is paid, with shipping; `to_pay_minor` of it in money. `earns`: a preview and no promise;
+    null for a guest and in another currency than the program's.
+    """
+
+    language: str
+    tier: str
+    lines: list[PricedLineAnswer]
+    shipping: PricedShippingAnswer
+    list_minor: int
+    discount_minor: int
+    tax_minor: int
+    amount_minor: int
+    paid_in_points_minor: int
+    to_pay_minor: int
+    coupons: PricedCouponsAnswer
+    points: PricedPointsAnswer | None
+    earns: list[EarnedPointsAnswer] | None
+
+
+class CheckoutAnswer(Answer):
+    """A checkout. `id` is null in a dry run. From `lapses_at` on it can neither be held nor paid."""
+
+    id: UUID | None
+    member: str | None
+    market: str
+    currency: str
+    state: Literal["quoted", "held", "paid", "released", "lapsed"]
+    quoted_at: datetime
+    held_at: datetime | None
+    lapses_at: datetime
+    closed_at: datetime | None
+    order: str | None
+    price: PriceAnswer
+
+
+class CheckoutsView(ApiView):
+    scopes = {"POST": Scope.CHECKOUTS_WRITE}
+
+    @operation(
+        summary="Quote a basket: what it costs, line by line, and why",
+        description="Nothing is set aside. A quote can be held or, where it uses no coupon and no points, paid until "
+        "`lapses_at`. Who tries many codes is slowed down (`too_many_codes`).",
+        body=CheckoutBody,
+        query=DryRun,
+        answers={201: CheckoutAnswer, 200: CheckoutAnswer},
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+    )
+    @idempotent(is_required=False)
+    def post(self, _request: Request) -> Response:
+        query, told = self.read_query(DryRun), self.read(CheckoutBody).told()
+        member = find_member(program_id=self.program.pk, external_id=told.member) if told.codes else None
+        if member is not None:
+            refuse_guessing(program_id=self.program.pk, member_id=member.pk)
+        with self.writing(dry_run=query.dry_run):
+            checkout = quoting.quote(program=self.program, told=told, at=self.at)
+        if member is not None:
+            for one in checkout.price["coupons"]["refused"]:
+                if one["reason"] == "unknown":
+                    note_failure(program_id=self.program.pk, member_id=member.pk)
+        shown = show_checkout(checkout, self.at)
+        return Response(shown | {"id": None}, 200) if query.dry_run else Response(shown, 201)
+
+
+class CheckoutView(ApiView):
+    scopes = {"GET": Scope.CHECKOUTS_WRITE}
+
+    @operation(summary="Read a checkout", answers={200: CheckoutAnswer})
+    def get(self, _request: Request, checkout: UUID) -> Response:
+        found = Checkout.objects.filter(program=self.program, public_id=checkout).select_related("member", "order")
+        one = found.first()
+        if one is None:
+            raise _unknown()
+        return Response(show_checkout(one, self.at))
+
+
+class CheckoutHoldView(ApiView):
+    scopes = {"POST": Scope.CHECKOUTS_WRITE}
+
+    @operation(
+        summary="Hold the coupons and points of a checkout until it is paid",
+        description="The price is worked out again; if it is another one, nothing is held (`quote_changed`).",
+        answers={200: CheckoutAnswer},
+    )
+    def post(self, _request: Request, checkout: UUID) -> Response:
+        with _of_address():
+            moved = holding.hold(program=self.program, public_id=checkout, at=self.at)
+        return Response(show_checkout(moved.checkout, self.at))
+
+
+class CheckoutReleaseView(ApiView):
+    scopes = {"POST": Scope.CHECKOUTS_WRITE}
+
+    @operation(summary="Give up a checkout that is not paid, and free what it holds", answers={200: CheckoutAnswer})
+    def post(self, _request: Request, checkout: UUID) -> Response:
+        with _of_address():
+            moved = holding.release(program=self.program, public_id=checkout, at=self.at)
+        return Response(show_checkout(moved.checkout, self.at))
+
+
+def show_checkout(checkout: Checkout, at: datetime) -> dict[str, Any]:
+    """Return a checkout as it stands at an instant. It has its member and order selected."""
+    has_lapsed = checkout.closed_at is None and checkout.lapses_at <= at
+    return {
+        "id": checkout.public_id,
+        "member": checkout.member.external_id if checkout.member else None,
+        "market": checkout.market,
+        "currency": checkout.currency,
+        "state": CheckoutState.LAPSED if has_lapsed else checkout.state,
+        "quoted_at": checkout.quoted_at,
+        "held_at": checkout.held_at,
+        "lapses_at": checkout.lapses_at,
+        "closed_at": checkout.closed_at,
+        "order": checkout.order.external_id if checkout.order else None,
+        "price": checkout.price,
+    }
+
+
+def _unknown() -> Problem:
+    return Problem(404, "unknown_checkout", "The program has no checkout with this id.")
+
+
+@contextmanager
+def _of_address() -> Iterator[None]:
+    """Refuse a checkout that the address names as an address."""
+    try:
+        yield
+    except CheckoutRefused as error:
+        if error.code == "unknown_checkout":
+            raise _unknown() from None
+        raise
