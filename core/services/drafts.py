@@ -7,22 +7,24 @@ writes over or publishes what another operator made of it meanwhile.
 import hashlib
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from core import locks
-from core.definitions import Definition, as_written
-from core.models import Version, VersionStatus
+from core.definitions import Code, Definition, as_written
+from core.models import Program, Version, VersionStatus
 from core.problems import explain
 from core.sections import Journal, Kind, differences, reread
 from core.services import audit
 from core.yaml_file import UnreadableFile, parse_yaml, write_yaml
 
 LONGEST_TEXT = 100_000
+
+M = TypeVar("M", bound=models.Model)
 
 
 class DraftRefused(Exception):
@@ -130,6 +132,37 @@ def save_draft(*, kind: Kind, owner: models.Model, text: str, seen: str, at: dat
 
 
 @transaction.atomic
+def draft_new(*, kind: Kind, owners: type[M], program: Program, code: str, text: str, at: datetime, user: User) -> M:
+    """Make an owner that has nothing but a draft: it counts for nothing until that is published.
+
+    Raises: DraftRefused (invalid: the code is malformed or taken, or the definition is wrong).
+    """
+    check_code(owners, program, code)
+    owner, is_new = owners._default_manager.get_or_create(program=program, code=code)
+    if not is_new:
+        raise _taken(code)
+    save_draft(kind=kind, owner=owner, text=text, seen="", at=at, user=user)
+    return owner
+
+
+def check_code(owners: type[models.Model], program: Program, code: str) -> None:
+    """Refuse a code that a new owner cannot have.
+
+    Raises: DraftRefused (invalid).
+    """
+    try:
+        TypeAdapter(Code).validate_python(code)
+    except ValidationError as error:
+        raise DraftRefused("invalid", explain(error, "code")) from error
+    if owners._default_manager.filter(program=program, code=code).exists():
+        raise _taken(code)
+
+
+def _taken(code: str) -> DraftRefused:
+    return DraftRefused("invalid", [f"code: {code} is taken"])
+
+
+@transaction.atomic
 def rebase_draft(*, kind: Kind, owner: models.Model, at: datetime, user: User) -> Version:
     """Make a stale draft follow the version that was published last; what it says stays.
 
@@ -193,6 +226,18 @@ def publish_draft(*, kind: Kind, owner: models.Model, seen: str, reason: str, at
     if not journal.lines or published is None:
         raise DraftRefused("unchanged")
     return published
+
+
+@transaction.atomic
+def end_published(*, kind: Kind, owner: Any, reason: str, at: datetime, user: User) -> bool:
+    """End the owner's published version: from `at` on none is in force. False if none was published.
+
+    Raises: VersionOverlap if the version takes effect at `at` or later.
+    Locks: the program's row, then the owner's.
+    """
+    journal = Journal(program=owner.program, actor=user.get_username(), at=at, user=user, reason=reason)
+    kind.end(journal, owner)
+    return bool(journal.lines)
 
 
 def _lock(owner: models.Model) -> models.Model:

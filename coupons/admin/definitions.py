@@ -18,13 +18,13 @@ from core.admin import DRAFT, PUBLISH, DraftAdmin, ProgramAdmin, VersionedInline
 from core.admin.drafts import explain_refusal
 from core.admin.versions import published_versions
 from core.models import VersionStatus
+from core.services import drafts
 from core.services.drafts import DraftRefused
 from core.versions import VersionOverlap
 from coupons.admin.giving import GivingActions
-from coupons.admin.wizard import CouponForm
+from coupons.admin.wizard import CouponForm, preview_draft
 from coupons.models import CounterShard, CouponDefinition, CouponDefinitionVersion
 from coupons.program_section import COUPON
-from coupons.services import definitions
 
 
 class CouponVersionInline(VersionInline):
@@ -89,10 +89,12 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
             }  # fmt: skip
             try:
                 if request.POST.get("do") == "save":
-                    coupon = definitions.draft_coupon(**told, at=timezone.now(), user=pages.operator(request))
+                    coupon = drafts.draft_new(
+                        kind=COUPON, owners=CouponDefinition, **told, at=timezone.now(), user=pages.operator(request)
+                    )
                     messages.success(request, gettext("The draft is saved. It is not in force until it is published."))
                     return HttpResponseRedirect(pages.page_of(coupon))
-                preview = definitions.preview(**told)
+                preview = preview_draft(**told)
             except DraftRefused as refusal:
                 problems = form.place(explain_refusal(refusal))
         return pages.show(
@@ -105,8 +107,8 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
         coupon, form = pages.find_row(self, request, object_id), pages.ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                was_published = definitions.end_coupon(
-                    coupon=coupon, at=timezone.now(), user=pages.operator(request), **form.cleaned_data
+                was_published = drafts.end_published(
+                    kind=COUPON, owner=coupon, at=timezone.now(), user=pages.operator(request), **form.cleaned_data
                 )
             except VersionOverlap as refused:
                 form.add_error(None, str(refused))

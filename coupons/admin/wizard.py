@@ -17,9 +17,13 @@ from unfold.widgets import (
 )
 
 from core.calendar import day_start
+from core.definitions import as_written
 from core.models import Program
+from core.services import drafts
 from core.yaml_file import write_yaml
 from coupons.definitions import FIRST_YEAR, LAST_YEAR, MOST_SHARDS
+from coupons.models import CouponDefinition
+from coupons.program_section import COUPON
 
 # What a refusal of the definition is about, where it is no field of the same name.
 _FIELD_OF = {"starts_at": "first_day", "ends_at": "last_day"}
@@ -191,3 +195,13 @@ class CouponForm(forms.Form):
             else:
                 left.append(problem)
         return left
+
+
+def preview_draft(*, program: Program, code: str, text: str) -> str:
+    """Return the definition that a YAML text says, written out in full.
+
+    Raises: DraftRefused (invalid: the code is malformed or taken, or the definition is wrong).
+    """
+    drafts.check_code(CouponDefinition, program, code)
+    coupon = CouponDefinition(program=program, code=code)
+    return drafts.as_text(COUPON, coupon, as_written(drafts.read_text(COUPON, coupon, text), program.currency))

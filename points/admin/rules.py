@@ -17,11 +17,11 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from core.admin import DRAFT, PUBLISH, DraftAdmin, ProgramAdmin, VersionedInline, VersionInline, pages
 from core.admin.drafts import explain_refusal
 from core.models import Program
+from core.services import drafts
 from core.services.drafts import LONGEST_TEXT, DraftRefused
 from core.versions import VersionOverlap
 from points.models import EarnRule, EarnRuleVersion, Wallet, WalletVersion
 from points.program_section import EARN_RULE, WALLET
-from points.services import rules
 
 EXAMPLE = """\
 wallet: points
@@ -108,7 +108,13 @@ class EarnRuleAdmin(DraftAdmin):
         form, problems = NewRuleForm(request.POST or None), []
         if request.method == "POST" and form.is_valid():
             try:
-                rule = rules.draft_rule(**form.cleaned_data, at=timezone.now(), user=pages.operator(request))
+                rule = drafts.draft_new(
+                    kind=EARN_RULE,
+                    owners=EarnRule,
+                    **form.cleaned_data,
+                    at=timezone.now(),
+                    user=pages.operator(request),
+                )
             except DraftRefused as refusal:
                 problems = explain_refusal(refusal)
             else:
@@ -122,8 +128,8 @@ class EarnRuleAdmin(DraftAdmin):
         rule, form = pages.find_row(self, request, object_id), pages.ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                was_published = rules.end_rule(
-                    rule=rule, at=timezone.now(), user=pages.operator(request), **form.cleaned_data
+                was_published = drafts.end_published(
+                    kind=EARN_RULE, owner=rule, at=timezone.now(), user=pages.operator(request), **form.cleaned_data
                 )
             except VersionOverlap as refused:
                 form.add_error(None, str(refused))

@@ -23,7 +23,6 @@ from membership.models import Ladder, LadderVersion, Tier
 from membership.program_section import LADDER
 from points.models import EarnRule, EarnRuleVersion, Wallet, WalletVersion
 from points.program_section import EARN_RULE, WALLET
-from points.services import rules
 from storefront.services import program_file
 from tests.storefront.program_files import load_small
 
@@ -235,10 +234,14 @@ def test_a_discarded_draft_is_kept_by_the_audit_trail_alone(wallet: Wallet, user
     assert [entry.before for entry in entries] == [draft.definition]
 
 
+def new_rule(program: Program, code: str, user: User) -> EarnRule:
+    return drafts.draft_new(kind=EARN_RULE, owners=EarnRule, program=program, code=code, text=RULE, at=NOW, user=user)
+
+
 def test_a_new_rule_earns_nothing_and_binds_no_file_until_it_is_published(
     program: Program, user: User, tmp_path: Path
 ) -> None:
-    rule = rules.draft_rule(program=program, code="double", text=RULE, at=NOW, user=user)
+    rule = new_rule(program, "double", user)
     assert program_file.plan(load_small(tmp_path), at=NOW) == []
     version = publish(EARN_RULE, rule, user)
     assert (version.number, version.effective_at) == (1, None)
@@ -247,12 +250,12 @@ def test_a_new_rule_earns_nothing_and_binds_no_file_until_it_is_published(
 
 def test_a_rule_ends_once_and_a_draft_begins_it_anew(program: Program, user: User) -> None:
     rule = EarnRule.objects.get(program=program)
-    assert rules.end_rule(rule=rule, reason="over", at=NOW, user=user)
+    assert drafts.end_published(kind=EARN_RULE, owner=rule, reason="over", at=NOW, user=user)
     entry = AuditEntry.objects.latest("id")
     assert (entry.action, entry.target, entry.reason) == ("earn_rule.removed", "earn_rule spend", "over")
     assert in_force(rule.versions.all(), NOW) is None
     before = everything()
-    assert not rules.end_rule(rule=rule, reason="over", at=LATER, user=user)
+    assert not drafts.end_published(kind=EARN_RULE, owner=rule, reason="over", at=LATER, user=user)
     assert everything() == before
     latest = drafts.find_latest(rule)
     assert latest is not None
@@ -264,16 +267,14 @@ def test_a_rule_ends_once_and_a_draft_begins_it_anew(program: Program, user: Use
 
 
 def test_a_new_rules_code_is_checked_and_not_taken(program: Program, user: User) -> None:
-    for code, problem in (("spend", "there is an earn rule spend already"), ("A b", "does not match")):
-        refusal = refused(
-            lambda code=code: rules.draft_rule(program=program, code=code, text=RULE, at=NOW, user=user)  # type: ignore[misc]
-        )
+    for code, problem in (("spend", "spend is taken"), ("A b", "does not match")):
+        refusal = refused(lambda code=code: new_rule(program, code, user))  # type: ignore[misc]
         assert refusal.code == "invalid"
         assert problem in refusal.problems[0]
 
 
 def test_a_rule_that_was_never_published_goes_with_its_draft(program: Program, user: User) -> None:
-    rule = rules.draft_rule(program=program, code="double", text=RULE, at=NOW, user=user)
+    rule = new_rule(program, "double", user)
     seen = drafts.fingerprint(drafts.find_draft(rule))
     for _ in range(2):
         drafts.discard_draft(kind=EARN_RULE, owner=rule, seen=seen, at=NOW, user=user)

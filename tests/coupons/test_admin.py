@@ -139,7 +139,7 @@ def test_what_is_wrong_as_a_whole_is_said_above_and_a_code_is_taken_once(shop: P
     assert not CouponDefinition.objects.exists()
     publish(shop, "spring")
     response = mia.post(reverse(NEW), _coupon(mia, shop) | {"do": "save"})
-    assert response.context["form"].errors["code"] == ["there is a coupon spring already"]
+    assert response.context["form"].errors["code"] == ["spring is taken"]
     assert CouponDefinition.objects.count() == 1
 
 
