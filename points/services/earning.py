@@ -18,7 +18,7 @@ from membership.models import Ladder, LadderVersion
 from membership.selectors import tier_held
 from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
-from points.models import EarnRule, SourceKind, TransactionKind, Wallet
+from points.models import EarnRule, SourceKind, TransactionKind, Wallet, WalletVersion
 from points.services.posting import Posting, Return, post_batch
 
 # At one instant what earns of orders comes before what takes back.
@@ -67,8 +67,13 @@ class Terms:
         return {v.pk: EarnRuleDefinition.model_validate(v.definition, context=self._currency) for v in versions}
 
     @cached_property
+    def _versions(self) -> dict[int, list[WalletVersion]]:
+        # Lists by wallet: a prefetched relation would make a query set anew for each redemption.
+        return {wallet.pk: list(wallet.versions.all()) for wallet in self._wallets.values()}
+
+    @cached_property
     def _policies(self) -> dict[int, WalletPolicy]:
-        versions = [version for wallet in self._wallets.values() for version in wallet.versions.all()]
+        versions = [version for versions in self._versions.values() for version in versions]
         return {v.pk: WalletPolicy.model_validate(v.definition, context=self._currency) for v in versions}
 
     def rules_at(self, at: datetime, trigger: str) -> list[rules.Rule]:
@@ -87,10 +92,9 @@ class Terms:
 
     def policy_at(self, wallet_id: int, at: datetime) -> WalletPolicy:
         """Return the wallet's policy in force at an instant."""
-        wallet = next(w for w in self._wallets.values() if w.pk == wallet_id)
-        version = in_force(wallet.versions.all(), at)
+        version = in_force(self._versions[wallet_id], at)
         if version is None:
-            raise LookupError(f"wallet {wallet.code} has no published policy at {at}")
+            raise LookupError(f"wallet {self.get_wallet_code(wallet_id)} has no published policy at {at}")
         return self._policies[version.pk]
 
     def get_wallet_code(self, wallet_id: int) -> str:
@@ -99,7 +103,7 @@ class Terms:
 
     def has_wallet(self, wallet_id: int) -> bool:
         """Tell whether the wallet is one of the program's."""
-        return any(wallet.pk == wallet_id for wallet in self._wallets.values())
+        return wallet_id in self._versions
 
     def lot_span(self, wallet_id: int, effective_at: datetime) -> tuple[datetime, datetime | None]:
         """Return [available_at, expires_at) of points earned at an instant."""
