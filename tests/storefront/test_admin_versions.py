@@ -141,7 +141,7 @@ def test_a_new_rule_begins_as_a_draft_and_goes_with_it(program: Program, mia: Cl
     url = reverse("admin:points_earnrule_new_rule")
     form = form_of(mia, url) | {"program": str(program.pk), "code": "double"}
     refused = mia.post(url, form | {"code": "spend"}).content.decode()
-    assert "there is an earn rule spend already" in refused
+    assert "spend is taken" in refused
     assert mia.post(url, form).status_code == 302
     rule = EarnRule.objects.get(code="double")
     assert list(rule.versions.values_list("status", flat=True)) == ["draft"]
