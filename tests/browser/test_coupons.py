@@ -1,8 +1,12 @@
 """A coupon is described, previewed, published and issued in a browser, at a desk and on a phone."""
 
+import pytest
+
 from core.models import Program
 from coupons.models import Claim, CouponDefinition
 from tests.browser.conftest import Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def test_a_coupon_is_made_without_writing_yaml(shop: Program, visitor: Visitor) -> None:

@@ -2,10 +2,14 @@
 
 import re
 
+import pytest
+
 from core.models import ApiKey, Program
 from core.services import api_keys
 from membership.models import Ladder
 from tests.browser.conftest import Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 def test_a_ladder_is_drafted_and_published(shop: Program, visitor: Visitor) -> None:
