@@ -121,9 +121,14 @@ CELERY_BEAT_SCHEDULE = {
     "release-lapsed-coupons": {"task": "coupons.release_lapsed", "schedule": 60.0, "options": {"expires": 60}},
     "start-code-batches": {"task": "coupons.start_batches", "schedule": 5.0, "options": {"expires": 5}},
     "mature-referrals": {"task": "referrals.mature", "schedule": 300.0, "options": {"expires": 300}},
-    "forget-traces": {
-        "task": "referrals.forget_traces",
+    "forget-touches": {
+        "task": "referrals.forget_touches",
         "schedule": crontab(minute=50),
+        "options": {"expires": 3_000},
+    },
+    "forget-fingerprints": {
+        "task": "membership.forget_fingerprints",
+        "schedule": crontab(minute=55),
         "options": {"expires": 3_000},
     },
     "clean-up": {"task": "core.clean_up", "schedule": crontab(minute=40), "options": {"expires": 3_000}},

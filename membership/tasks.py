@@ -1,12 +1,13 @@
 """The clock's way into membership."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 
 from membership.models import Ladder
-from membership.services import evaluations, overrides
+from membership.services import evaluations, fingerprints, overrides
 
 
 @shared_task(name="membership.evaluate_chunk", soft_time_limit=600, time_limit=660)
@@ -27,3 +28,9 @@ def end_overrides(**_kwargs: Any) -> None:
     at = datetime.now(UTC)
     for ladder in Ladder.objects.select_related("program").order_by("pk"):
         overrides.end_overrides(ladder=ladder, at=at)
+
+
+@shared_task(name="membership.forget_fingerprints", soft_time_limit=1_500, time_limit=1_560)
+def forget_fingerprints(**_kwargs: Any) -> None:
+    """Remove old fingerprints. Safe to run twice and side by side."""
+    fingerprints.forget(before=datetime.now(UTC) - timedelta(days=settings.FINGERPRINT_DAYS))

@@ -1,4 +1,4 @@
-"""Arithmetic of referrals without a database: codes, what fingerprints compare, who hangs together, scores."""
+"""Arithmetic of referrals without a database: codes, who hangs together, scores."""
 
 import re
 import unicodedata
@@ -15,7 +15,6 @@ CODE_LENGTH = 8
 _LOOK_ALIKES = str.maketrans("OIL", "011")
 _VANITY = re.compile(r"[A-Za-z0-9]+([-_ ]?[A-Za-z0-9]+)*")
 VANITY_LENGTH = (4, 24)
-_GMAIL = ("gmail.com", "googlemail.com")
 
 
 class BadCode(ValueError):
@@ -38,29 +37,6 @@ def check_vanity(text: str) -> str:
     if not shortest <= len(shown) <= longest or not _VANITY.fullmatch(shown) or not shown.isascii():
         raise BadCode(f"a code has {shortest} to {longest} letters and digits, with - _ or a space between them")
     return shown
-
-
-def normalize(kind: str, value: str) -> str:
-    """Return what two values of a kind have in common if they mean the same."""
-    plain = " ".join(unicodedata.normalize("NFKC", value).split()).casefold()
-    match kind:
-        case "email":
-            return _normalize_email(plain)
-        case "address":
-            return " ".join(re.sub(r"[^\w\s]", " ", plain).split())
-        case _:
-            return plain
-
-
-def _normalize_email(plain: str) -> str:
-    """Drop what a provider ignores: a +tag, and at Google the dots."""
-    name, _, host = plain.rpartition("@")
-    if not name:
-        return plain
-    name = name.partition("+")[0]
-    if host in _GMAIL:
-        name, host = name.replace(".", ""), _GMAIL[0]
-    return f"{name}@{host}"
 
 
 def connect(pairs: Iterable[tuple[N, N]]) -> dict[N, N]:

@@ -1,4 +1,4 @@
-"""The clock's way into referrals: orders whose return window is over, and traces that have served their time."""
+"""The clock's way into referrals: orders whose return window is over, and clicks that have served their time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,11 +20,7 @@ def mature(**_kwargs: Any) -> None:
             pass
 
 
-@shared_task(name="referrals.forget_traces", soft_time_limit=1_500, time_limit=1_560)
-def forget_traces(**_kwargs: Any) -> None:
-    """Remove old clicks and fingerprints. Safe to run twice and side by side."""
-    at = datetime.now(UTC)
-    cleanup.forget_traces(
-        touches_before=at - timedelta(days=settings.TOUCH_DAYS),
-        fingerprints_before=at - timedelta(days=settings.FINGERPRINT_DAYS),
-    )
+@shared_task(name="referrals.forget_touches", soft_time_limit=1_500, time_limit=1_560)
+def forget_touches(**_kwargs: Any) -> None:
+    """Remove old clicks. Safe to run twice and side by side."""
+    cleanup.forget_touches(before=datetime.now(UTC) - timedelta(days=settings.TOUCH_DAYS))

@@ -11,6 +11,7 @@ from membership.models.facts import (
     Refund,
     RefundLine,
 )
+from membership.models.fingerprints import Fingerprint, FingerprintKind
 from membership.models.members import (
     Member,
     MemberKind,
@@ -33,6 +34,8 @@ __all__ = [
     "DirtyMember",
     "Evaluation",
     "EvaluationChunk",
+    "Fingerprint",
+    "FingerprintKind",
     "Ladder",
     "LadderVersion",
     "Member",

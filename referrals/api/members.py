@@ -14,29 +14,19 @@ from core.api.types import Answer, Body, DryRun, Instant, Outcome, Text
 from core.api.views import ApiView, idempotent
 from core.calendar import local_date
 from core.models import Scope
+from membership.api.fingerprints import FingerprintsBody
 from membership.api.members import MemberView
 from referrals.models import Referral
 from referrals.selectors import Standing, get_standing
-from referrals.services import binding, codes, fingerprints
+from referrals.services import binding, codes
 
 State = Literal["pending", "flagged", "qualified", "rejected", "reversed"]
-Told = Annotated[Text, StringConstraints(min_length=1)]
 CodeText = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 Visitor = Annotated[
     Text,
     StringConstraints(min_length=8, max_length=200),
     Field(description="What you know the visitor by, such as a random value in a cookie; kept as a digest alone"),
 ]
-
-
-class FingerprintsBody(Body):
-    """What the member was seen with. Kept as keyed digests, never as told; accounts of one person share them."""
-
-    email: Told | None = None
-    payment: Told | None = Field(None, description="The means of payment, as your payment provider identifies it")
-    device: Told | None = None
-    address: Told | None = None
-    ip_agent: Told | None = Field(None, description="IP address and user agent, in one text")
 
 
 class BindingBody(Body):
@@ -156,21 +146,6 @@ class ReferralCodeView(MemberView):
             else:
                 code = codes.add_vanity_code(member=self.member, text=body.code, actor=self.actor, at=self.at)
         return Response({"code": code.text})
-
-
-class FingerprintsView(MemberView):
-    scopes = {"POST": Scope.REFERRALS_WRITE}
-
-    @operation(
-        summary="Tell what a member was seen with",
-        description="Known already, it changes nothing.",
-        body=FingerprintsBody,
-        answers={204: None},
-    )
-    def post(self, _request: Request, **_address: Any) -> Response:
-        told = self.read(FingerprintsBody).model_dump(exclude_none=True)
-        fingerprints.record(member=self.member, told=told, at=self.at)
-        return Response(status=204)
 
 
 class BindingView(MemberView):

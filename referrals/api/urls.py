@@ -4,7 +4,6 @@ from django.urls import path
 
 from referrals.api.members import (
     BindingView,
-    FingerprintsView,
     MemberReferralsView,
     ReferralCodeView,
     TouchesView,
@@ -20,6 +19,5 @@ urlpatterns = [
     path("referral-touches", TouchesView.as_view()),
     path(f"{_MEMBER}/referral", BindingView.as_view()),
     path(f"{_MEMBER}/referral-code", ReferralCodeView.as_view()),
-    path(f"{_MEMBER}/fingerprints", FingerprintsView.as_view()),
     path(f"{_MEMBER}/referrals", MemberReferralsView.as_view()),
 ]

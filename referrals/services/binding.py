@@ -8,11 +8,12 @@ from django.db import transaction
 
 from core.models import Program
 from core.services import outbox
+from membership.fingerprints import digest, shares_strong
 from membership.models import Member, MemberStatus, Order
+from membership.services import fingerprints
 from referrals.definitions import ReferralTerms
 from referrals.models import Referral, ReferralCode, ReferralPolicyVersion, ReferralSource, Touch
 from referrals.selectors import find_code, find_version, terms_of
-from referrals.services import fingerprints
 
 MOVED = "referrals.referral_moved"
 
@@ -105,7 +106,7 @@ def bind(
         raise NoPolicy
     terms = terms_of(version, program.currency)
     found = _attribute(program, terms, code, visitor, at)
-    fingerprints.record(member=member, told=told or {}, at=at)
+    fingerprints.record(member=member, seen_with=told or {}, at=at)
     referral, is_new = Referral.objects.filter(member=member).first(), False
     if referral is None:
         _check(member, found.code.member, terms, at)
@@ -136,7 +137,7 @@ def _attribute(program: Program, terms: ReferralTerms, code: str, visitor: str, 
 
 def _check(member: Member, referrer: Member, terms: ReferralTerms, at: datetime) -> None:
     """Refuse a referral that cannot be one."""
-    if member.pk == referrer.pk or fingerprints.shares_strong(member.pk, referrer.pk):
+    if member.pk == referrer.pk or shares_strong(member.pk, referrer.pk):
         raise SelfReferral
     if Order.objects.filter(member=member).exists():
         raise ExistingCustomer
@@ -175,4 +176,4 @@ def _require_code(program: Program, text: str) -> ReferralCode:
 
 
 def _visitor_digest(program: Program, visitor: str) -> bytes:
-    return fingerprints.digest(program_id=program.pk, kind="visitor", value=visitor)
+    return digest(program_id=program.pk, kind="visitor", value=visitor)

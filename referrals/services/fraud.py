@@ -8,12 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from core.models import Program
-from referrals.models import Fingerprint, FingerprintKind, Referral
+from membership.fingerprints import PUBLIC, STRONG
+from membership.models import Fingerprint, FingerprintKind
+from referrals.models import Referral
 from referrals.rules import Evidence, connect, score
-from referrals.services.fingerprints import STRONG
 
-# A digest that so many members share names nobody: a till, a kiosk. It counts as fan-out and ties nobody together.
-PUBLIC = 100
 # Bounds of one assessment: farms are small, and so are the circles that are looked at.
 _STEPS, _MOST_MEMBERS = 6, 20_000
 # Of a referrer with more friends the latest are compared.

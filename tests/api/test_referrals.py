@@ -7,8 +7,8 @@ import pytest
 
 from core.models import Event, Program, Scope
 from core.services import outbox
-from membership.models import Member
-from referrals.models import Fingerprint, Referral, ReferralCode, ReferralPolicy, Touch
+from membership.models import Fingerprint, Member
+from referrals.models import Referral, ReferralCode, ReferralPolicy, Touch
 from referrals.services import qualification
 from tests.api.client import Api
 from tests.api.conftest import NOW, Clock, MakeKey

@@ -12,9 +12,10 @@ from core.models import Program
 from core.services import outbox
 from membership.fact_inputs import MemberInput
 from membership.models import Member
+from membership.services import fingerprints
 from membership.services.members import enroll_members
 from referrals.models import Referral
-from referrals.services import binding, codes, fingerprints, qualification
+from referrals.services import binding, codes, qualification
 from storefront.services import intake
 from tests.referrals.worlds import DAY, NOW, make_shop
 from tests.storefront.shop import order
@@ -150,7 +151,7 @@ def live(people: Sequence[Person]) -> World:
     members = _enroll(program, people)
     world, bound = World(), {}
     for person in people:
-        fingerprints.record(member=members[person.name], told=person.seen, at=person.joined_at)
+        fingerprints.record(member=members[person.name], seen_with=person.seen, at=person.joined_at)
         if person.referrer is not None and person.referrer.joined_at < person.joined_at:
             _count(world, person)
             referral = _bind(world, program, members, person)

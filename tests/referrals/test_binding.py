@@ -9,8 +9,8 @@ from django.db import IntegrityError, connection, transaction
 
 from core.calendar import TICK
 from core.models import OutboxEvent, Program
-from membership.models import Member
-from referrals.models import Fingerprint, Referral, ReferralCode, ReferralPolicyVersion, Touch
+from membership.models import Fingerprint, Member
+from referrals.models import Referral, ReferralCode, ReferralPolicyVersion, Touch
 from referrals.rules import BadCode
 from referrals.services import binding, codes
 from referrals.services.binding import (
@@ -95,7 +95,7 @@ def test_no_value_is_kept_of_what_a_member_was_seen_with(program: Program) -> No
     ann, ben = enroll(program, "ann", "ben")
     bring(ann, ben, told={"email": "ben@shop.example"})
     with connection.cursor() as cursor:
-        cursor.execute("SELECT f::text FROM referrals_fingerprint f")
+        cursor.execute("SELECT f::text FROM membership_fingerprint f")
         (row,) = cursor.fetchone()
     assert "ben" not in row
     assert len(bytes(Fingerprint.objects.get().digest)) == 32

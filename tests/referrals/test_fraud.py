@@ -8,9 +8,10 @@ from django.db import IntegrityError, transaction
 
 from core.models import AuditEntry, Program
 from membership.models import Member
+from membership.services import fingerprints
 from referrals.models import Referral
-from referrals.rules import FLAGGED, Evidence, code_key, connect, normalize, score
-from referrals.services import fingerprints, qualification
+from referrals.rules import FLAGGED, Evidence, code_key, connect, score
+from referrals.services import qualification
 from tests.referrals.worlds import (
     DAY,
     NOW,
@@ -54,32 +55,8 @@ def test_union_find_ties_what_hangs_together() -> None:
     assert len(set(long.values())) == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "told", "meant"),
-    [
-        ("email", " J.Doe+x@GoogleMail.com", "jdoe@gmail.com"),
-        ("email", "j.doe+x@shop.example", "j.doe@shop.example"),
-        ("email", "  ", ""),
-        ("address", "1, High St.\n London", "1 high st london"),
-        ("device", "\uff21\uff22 c", "ab c"),
-    ],
-)
-def test_spelling_does_not_count(kind: str, told: str, meant: str) -> None:
-    assert normalize(kind, told) == meant
-
-
 def test_codes_are_compared_as_people_read_them() -> None:
     assert code_key("o1-l0 ab") == code_key("0LIO_AB") == "0110AB"
-
-
-@pytest.mark.django_db
-def test_digests_of_one_value_differ_by_program_and_kind() -> None:
-    told = [
-        fingerprints.digests(program_id=program, told={kind: "x"})[kind]
-        for program in (1, 2)
-        for kind in ("device", "payment")
-    ]
-    assert len(set(told)) == 4
 
 
 @pytest.fixture
@@ -156,7 +133,7 @@ def test_a_chain_of_accounts_that_share_devices_is_a_farm() -> None:
     chain = enroll(program, *(f"c{n}" for n in range(8)))
     for number, member in enumerate(chain):
         told = {"device": f"d{number % 2}"}
-        fingerprints.record(member=member, told=told | {"payment": f"card{number // 3}"}, at=NOW)
+        fingerprints.record(member=member, seen_with=told | {"payment": f"card{number // 3}"}, at=NOW)
     for number in range(1, 8):
         if number % 3:  # two of one card cannot be bound to each other
             continue

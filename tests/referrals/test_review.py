@@ -3,8 +3,8 @@
 import pytest
 
 from core.models import AuditEntry, OutboxEvent
+from membership.services import fingerprints
 from referrals.models import Referral
-from referrals.services import fingerprints
 from tests.referrals.worlds import NOW, bring, buy, enroll, make_shop, settle
 from tests.storefront.operators import log_in, make_operator
 
@@ -17,7 +17,7 @@ def flagged() -> Referral:
     ann, ben = enroll(program, "ann", "ben")
     referral = bring(ann, ben)
     for member in (ann, ben):
-        fingerprints.record(member=member, told={"device": "d"}, at=NOW)
+        fingerprints.record(member=member, seen_with={"device": "d"}, at=NOW)
     buy(ben, "o1", 5_000)
     settle(program)
     return referral
