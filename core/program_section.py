@@ -1,17 +1,16 @@
 """core's part of a program file: the program itself and its markets."""
 
-import re
-from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, StrictBool, StringConstraints
+from pydantic import AfterValidator, StrictBool, StringConstraints
 
 from core import locks
 from core.models import Market, Program
 from core.money import CURRENCIES
 from core.sections import Coded, Journal, Reader, apply_fields
+from core.timestamps import Day
 
 
 def _read_currency(value: str) -> str:
@@ -24,12 +23,6 @@ def _read_time_zone(value: str) -> str:
     if value not in _time_zones():
         raise ValueError(f"{value!r} is no time zone of the IANA database, such as Europe/London or UTC")
     return value
-
-
-def _read_day(value: Any) -> date:
-    if isinstance(value, str) and re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value, re.ASCII):
-        return date.fromisoformat(value)  # says itself what is wrong with a 31st of June
-    raise ValueError(f"{value!r} is no day such as 2026-03-01")
 
 
 @lru_cache(maxsize=1)
@@ -48,7 +41,7 @@ class ProgramEntry(Coded):
     name: Name
     currency: Currency
     time_zone: TimeZone
-    start_date: Annotated[date, BeforeValidator(_read_day)] | None = None
+    start_date: Day | None = None
     sandbox: StrictBool = False
 
     def row(self) -> dict[str, Any]:

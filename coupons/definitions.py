@@ -1,32 +1,26 @@
 """The shape of a coupon's terms, in the program file and in the database."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from core.definitions import Amounts, Code, Definition, Share
+from core.timestamps import Instant
 
 MOST_SHARDS = 16
 FIRST_YEAR, LAST_YEAR = 1900, 9900
 
 
-def _require_text(value: Any) -> Any:
-    """Refuse numbers, which would be taken for seconds since 1970."""
-    if isinstance(value, str | datetime):
-        return value
-    raise ValueError('write an instant with its offset, such as "2026-05-01T00:00:00+01:00"')
-
-
-def _in_utc(at: datetime) -> datetime:
-    """What means the same instant comes out the same; around it there is room for zones and days after issue."""
+def _within_years(at: datetime) -> datetime:
+    """Leave room for zones and days after issue."""
     if not FIRST_YEAR <= at.year <= LAST_YEAR:
         raise ValueError(f"write an instant of the years {FIRST_YEAR} to {LAST_YEAR}")
-    return at.astimezone(UTC)
+    return at
 
 
-Instant = Annotated[AwareDatetime, BeforeValidator(_require_text), AfterValidator(_in_utc)]
+WindowBound = Annotated[Instant, AfterValidator(_within_years)]
 
 
 class Percent(Definition):
@@ -72,8 +66,8 @@ class CouponTerms(Definition):
     categories: tuple[str, ...] = ()
     exclude_skus: tuple[str, ...] = ()
     exclude_categories: tuple[str, ...] = ()
-    starts_at: Instant | None = None
-    ends_at: Instant | None = None
+    starts_at: WindowBound | None = None
+    ends_at: WindowBound | None = None
     valid_days: Annotated[int, Field(ge=0, le=3660)] | None = None
     tiers: tuple[Code, ...] = ()
     first_order: bool = False

@@ -83,7 +83,7 @@ class Evaluation(Definition):
     """When every member is evaluated: at 00:00 local, each day, the 1st of each month, or a date of the year."""
 
     every: Literal["day", "month", "year"]
-    on: Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])$")] = "01-01"
+    on: Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])$")] = "01-01"
 
 
 class Downgrade(Definition):

@@ -9,8 +9,9 @@ from django.contrib.admin import SimpleListFilter
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.dateparse import parse_date
 from unfold.contrib.filters.admin import RangeDateFilter
+
+from core.timestamps import parse_day
 
 # Reads one entry of the index for each value that there is, however many rows have it.
 _DISTINCT = """
@@ -51,7 +52,7 @@ class DayRangeFilter(RangeDateFilter):  # type: ignore[misc]
 
     def _midnight(self, parameter: str) -> datetime | None:
         try:
-            day = parse_date(self.used_parameters.get(parameter) or "")
-            return datetime(day.year, day.month, day.day, tzinfo=UTC) if day and day.year < MAXYEAR else None
+            day = parse_day(self.used_parameters.get(parameter) or "")
+            return datetime(day.year, day.month, day.day, tzinfo=UTC) if day.year < MAXYEAR else None
         except ValueError:
             return None

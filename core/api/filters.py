@@ -8,7 +8,8 @@ from django import forms
 from drf_spectacular.utils import extend_schema_field
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from core.api.types import Instant, Text
+from core.api.types import Text
+from core.timestamps import INSTANT_FORM, Instant
 
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 _TEXT: TypeAdapter[str] = TypeAdapter(Annotated[Text, StringConstraints(min_length=1, max_length=200)])
@@ -28,7 +29,7 @@ class _Field(forms.Field):
 
 
 class _InstantField(_Field):
-    kind, hint = _INSTANT, "write an instant with its zone, such as 2026-03-01T12:00:00Z"
+    kind, hint = _INSTANT, INSTANT_FORM
 
 
 class _TextField(_Field):

@@ -1,11 +1,9 @@
 """The types of which requests and answers are made: pydantic models, in the OpenAPI schema as they stand here."""
 
-from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,6 +11,8 @@ from pydantic import (
     StrictInt,
     StringConstraints,
 )
+
+from core import timestamps
 
 # Exact in every JSON reader.
 MAX_INTEGER = 2**53 - 1
@@ -30,25 +30,6 @@ class Answer(BaseModel):
     """An answer's body."""
 
     model_config = ConfigDict(frozen=True)
-
-
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("write an instant of the years 1 to 9999") from None
-
-
-def _instant(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("write an instant with its zone, such as 2026-03-01T12:00:00Z")  # noqa: TRY004 pydantic wants ValueError
-    return value
-
-
-def _day(value: Any) -> Any:
-    if not isinstance(value, str | date):  # pydantic would take seconds since 1970 as well
-        raise ValueError("write a day, such as 2026-03-01")  # noqa: TRY004 pydantic wants ValueError
-    return value
 
 
 def _said(reason: str) -> str:
@@ -72,8 +53,8 @@ Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
 Reason = Annotated[Text, AfterValidator(_said)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_utc)]
-Day = Annotated[date, BeforeValidator(_day)]
+Instant = timestamps.Instant
+Day = timestamps.Day
 # In queries, where pydantic would take `yes` and `1` as well.
 Flag = Annotated[bool, BeforeValidator(_flag)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.money import CURRENCIES
+from core.timestamps import parse_instant
 
 HEADER_LINE = 1
 
@@ -97,13 +98,8 @@ def _whole(text: str, least: int, most: int) -> int:
 
 
 def instant(text: str) -> datetime:
-    """Read an ISO 8601 instant with its zone."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not an ISO 8601 instant such as 2011-06-01T00:00:00Z") from None
-    if at.tzinfo is None:
-        raise ValueError(f"{text!r} has no zone: write 2011-06-01T00:00:00Z or an offset")
+    """Read an instant of the years in which data sets lie."""
+    at = parse_instant(text)
     if not FIRST_YEAR <= at.year <= LAST_YEAR:
         raise ValueError(f"the year {at.year} is not between {FIRST_YEAR} and {LAST_YEAR}")
     return at

@@ -56,10 +56,13 @@ def test_both_are_kept_compared_and_in_the_audit_trail(load: Load) -> None:
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (", start_date: 2026-02-30", "program.start_date: day is out of range for month"),
-        (", start_date: 20260101", "program.start_date: 20260101 is no day such as 2026-03-01"),
-        (", start_date: '1767225600'", "program.start_date: '1767225600' is no day such as 2026-03-01"),
-        (", start_date: 2026-01-01T00:00:00Z", "is no day such as 2026-03-01"),
+        (
+            ", start_date: 2026-02-30",
+            "program.start_date: '2026-02-30' is no day of the calendar: day is out of",
+        ),
+        (", start_date: 20260101", "program.start_date: 20260101 is not a day such as 2026-03-01"),
+        (", start_date: '1767225600'", "program.start_date: '1767225600' is not a day such as 2026-03-01"),
+        (", start_date: 2026-01-01T00:00:00Z", "is not a day such as 2026-03-01"),
         (", sandbox: yes", "program.sandbox: must be a valid boolean"),
         (", sandbox: 1", "program.sandbox: must be a valid boolean"),
     ],

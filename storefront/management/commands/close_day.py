@@ -8,8 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from core.management.arguments import argument
 from core.models import Program
 from core.schema import require_schema
+from core.timestamps import parse_day
 from storefront.management.console import Console
 from storefront.models import DayClose
 from storefront.services import day_close
@@ -25,7 +27,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the program and the day."""
         parser.add_argument("--program", metavar="CODE", help="Only this program (default: all)")
-        parser.add_argument("--day", type=date.fromisoformat, metavar="DAY", help="Only up to this day, YYYY-MM-DD")
+        parser.add_argument("--day", type=argument(parse_day), metavar="DAY", help="Only up to this day, YYYY-MM-DD")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Close day after day, and say what each close did."""

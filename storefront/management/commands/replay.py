@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connection
 
+from core.management.arguments import argument
 from core.schema import require_schema
 from core.sections import ProgramFileError
 from core.versions import VersionOverlap
@@ -30,10 +31,7 @@ STDOUT = Path("-")
 
 def as_of(text: str) -> tuple[str, datetime]:
     """Read an --as-of value; the report keeps it as it was written."""
-    try:
-        return text, instant(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from error
+    return text, instant(text)
 
 
 @contextmanager
@@ -62,7 +60,7 @@ class Command(BaseCommand):
         """Add the data set, the program and the outputs."""
         parser.add_argument("directory", type=Path, metavar="DIR", help="The folder with orders.csv.gz and more")
         parser.add_argument("--program", type=Path, required=True, metavar="FILE", help="The program file, in YAML")
-        parser.add_argument("--as-of", type=as_of, nargs="+", action="extend", default=[], metavar="ISO8601")
+        parser.add_argument("--as-of", type=argument(as_of), nargs="+", action="extend", default=[], metavar="INSTANT")
         parser.add_argument("--json", type=Path, metavar="OUT", help="Where to write the report as JSON (- for stdout)")
         parser.add_argument("--into", metavar="CODE", help="The program to load into (default: a fresh one)")
         parser.add_argument("--skip-bad", action="store_true", help="Leave malformed rows out, into the rejects file")
