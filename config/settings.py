@@ -26,6 +26,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -50,8 +53,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "core.admin.two_step.TwoStepMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -140,6 +145,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+
+# Whether every operator must log in in two steps; and how many proxies of ours add to X-Forwarded-For.
+REQUIRE_TWO_STEP = environment.flag("PERENNIAL_REQUIRE_TWO_STEP")
+TRUSTED_PROXIES = max(0, environment.integer("PERENNIAL_TRUSTED_PROXIES", 0))
+OTP_TOTP_ISSUER = "Perennial"
 
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -34,6 +34,12 @@ UNFOLD = {
     "SHOW_LANGUAGES": True,
     "STYLES": [_stylesheet],
     "DASHBOARD_CALLBACK": "storefront.admin.dashboard.build",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": _("Two-step log-in"), "link": reverse_lazy("two_step")},
+            {"title": _("Change password"), "link": reverse_lazy("admin:password_change")},
+        ]
+    },
     "COLORS": {
         "primary": {
             "50": "oklch(98% .018 155)",

@@ -376,3 +376,21 @@ class WebhookAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.delivery_id} at {self.attempted_at}"
+
+
+class LoginTries(models.Model):
+    """How often somebody tried to log in as an operator since the window began; a log-in gives its try back.
+
+    `key`: a digest of the account, or of the account and the client's address.
+    """
+
+    key = models.CharField(max_length=64, primary_key=True)
+    tries = models.PositiveIntegerField()
+    since = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["key"]
+        verbose_name_plural = "login tries"
+
+    def __str__(self) -> str:
+        return f"{self.tries} since {self.since}"

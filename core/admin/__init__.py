@@ -3,7 +3,7 @@
 What follows from facts is read-only here: services write it, and the database refuses the rest.
 """
 
-from core.admin import keys, operations, operators, pages, webhooks
+from core.admin import keys, login, operations, operators, pages, two_step, webhooks
 from core.admin.drafts import DRAFT, PUBLISH, DraftAdmin
 from core.admin.ground import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, StateColumn, link, pretty
 from core.admin.programs import ProgramAdmin
@@ -23,9 +23,11 @@ __all__ = [
     "VersionedInline",
     "keys",
     "link",
+    "login",
     "operations",
     "operators",
     "pages",
     "pretty",
+    "two_step",
     "webhooks",
 ]

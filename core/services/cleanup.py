@@ -16,6 +16,7 @@ from core.models import (
     AuditEntry,
     Event,
     IdempotencyRecord,
+    LoginTries,
     OutboxEvent,
     OutboxReceipt,
     Program,
@@ -23,6 +24,7 @@ from core.models import (
     WebhookDelivery,
 )
 from core.services import audit
+from core.services.logins import WINDOW as LOGIN_WINDOW
 
 # Rows per transaction: a fraction of a second.
 BATCH_ROWS = 2_000
@@ -54,6 +56,7 @@ def clean_up(*, keep: Retention, at: datetime) -> dict[str, int]:
         "outbox_events": _forget_news(at - timedelta(keep.outbox)),
         "events": _forget_events(at - timedelta(keep.events)),
         "webhook_attempts": delete(WebhookAttempt.objects.filter(attempted_at__lt=at - timedelta(keep.webhook_log))),
+        "login_tries": delete(LoginTries.objects.filter(since__lt=at - LOGIN_WINDOW)),
         "sessions": delete(Session.objects.filter(expire_date__lt=at)),
         "audit_entries": _forget_audit(at - max(timedelta(keep.audit), SHORTEST_AUDIT), at) if keep.audit else 0,
     }

@@ -106,6 +106,7 @@ DONE: dict[str, set[str]] = {
     "auth_user_add": ADMINISTRATOR,
     "auth_user_delete": ADMINISTRATOR,
     "auth_user_password_change": ADMINISTRATOR,
+    "auth_user_end_two_step": ADMINISTRATOR,
     "auth_group_add": ADMINISTRATOR,
     "auth_group_delete": ADMINISTRATOR,
 }
