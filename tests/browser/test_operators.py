@@ -3,6 +3,8 @@
 import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from core.models import Program
 from points.models import LedgerTransaction, TransactionKind
@@ -103,3 +105,26 @@ def test_a_tier_is_overridden_and_lifted(shop: Program, visitor: Visitor) -> Non
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Lift override").click()
     page.get_by_text("the member holds silver").wait_for()
+
+
+def test_the_second_step_is_switched_on_and_asked_for(shop: Program, visitor: Visitor) -> None:
+    visitor.log_in("olivia")
+    page = visitor.page
+    visitor.visit(reverse("two_step"))
+    visitor.photograph("two-step-off")
+    page.get_by_role("link", name="Switch on").click()
+    assert page.locator("svg").first.is_visible()
+    visitor.photograph("two-step-begin")
+    device = TOTPDevice.objects.get()
+    page.fill("[name=code]", f"{TOTP(device.bin_key).token():06}")
+    page.get_by_role("button", name="Switch on").click()
+    codes = page.locator("#recovery-codes li").all_inner_texts()
+    assert len(codes) == 10
+    assert visitor.is_as_wide_as_the_window()
+    visitor.photograph("two-step-codes")
+    page.context.clear_cookies()
+    visitor.visit("/admin/")
+    for name, value in (("username", "olivia"), ("password", PASSWORD), ("code", codes[0])):
+        page.fill(f"[name={name}]", value)
+    page.click("[type=submit]")
+    assert page.get_by_role("heading", name="Active members", exact=True).is_visible()
