@@ -86,6 +86,7 @@ COLUMNS = {
     "paid_at": _("paid at"),
     "points": _("points"),
     "points_due": _("points due"),
+    "points_owed": _("points owed"),
     "points_taken": _("points taken"),
     "prefix": _("prefix"),
     "previous_secret_expires_at": _("old secret expires at"),

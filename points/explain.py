@@ -291,8 +291,7 @@ def _tell_clawback(story: Story) -> Iterator[str]:
         yield _("On %(day)s, %(source)s took back %(points)s.") % told
     for back in story.taken_back:
         yield explain_taken_back(back, story.currency)
-        if back.taken < back.due:
-            yield _why_less(back, story)
+        yield from _why_other_than_due(back, story)
     yield from _tell_taken(story)
     debt = story.moves.changes.get("debt", 0)
     if debt > 0:
@@ -331,14 +330,28 @@ def explain_taken_back(back: TakenBack, currency: str) -> str:
     return _join(first, second, third)
 
 
-def _why_less(back: TakenBack, story: Story) -> str:
-    told = {"taken": f"{back.taken:,}", "due": count_points(back.due)}
-    if back.lot and back.lot.expires_at and back.lot.expires_at <= story.judged_at:
-        told["last"] = _last_day(back.lot.expires_at, story)
-        return _("It took none of them: they had expired at the end of %(last)s.") % told
+def _why_other_than_due(back: TakenBack, story: Story) -> Iterator[str]:
+    """Tell what of it had expired, and why the account gave less than it owed."""
+    ended = back.lot.expires_at if back.lot and back.lot.expires_at and back.lot.expires_at <= story.judged_at else None
+    owed = back.owed if back.owed is not None else (0 if ended else back.due)
+    told = {"taken": f"{back.taken:,}", "owed": count_points(owed), "expired": count_points(back.due - owed)}
+    if ended and owed != back.due:
+        told["last"] = _last_day(ended, story)
+        if not owed:
+            yield _("It took none of them: they had expired at the end of %(last)s.") % told
+        elif owed < back.due:
+            yield _("Of them, %(expired)s had expired at the end of %(last)s: that much is forgiven.") % told
+        else:
+            yield (
+                _("With what earlier refunds had not asked for although it had been spent, it asks for %(owed)s.")
+                % told
+            )
+    if back.taken == owed:
+        return
     if story.clawback == "own_lot":
-        return _("It took %(taken)s of %(due)s: this wallet takes back only what is left of the same points.") % told
-    return _("It took %(taken)s of %(due)s: the rest had been spent, and this wallet writes it off.") % told
+        yield _("It took %(taken)s of %(owed)s: this wallet takes back only what is left of the same points.") % told
+    else:
+        yield _("It took %(taken)s of %(owed)s: the rest had been spent, and this wallet writes it off.") % told
 
 
 # --- decisions -------------------------------------------------------------------------------------------------

@@ -359,7 +359,8 @@ class AccrualReturn(LedgerRow):
     """What one refund line asked back of an accrual and what was taken.
 
     After it, `returned / whole` of the accrual has come back; `points_due` is the growth of
-    floor(points x returned / whole), `points_taken` what the account gave (nothing from an expired lot).
+    floor(points x returned / whole), `points_owed` what of it the account owes: what of the lot has expired is
+    forgiven (empty in rows older than this column). `points_taken` is what the account gave.
     """
 
     transaction = models.ForeignKey(
@@ -371,6 +372,7 @@ class AccrualReturn(LedgerRow):
     returned = models.BigIntegerField()
     whole = models.BigIntegerField()
     points_due = models.BigIntegerField()
+    points_owed = models.BigIntegerField(null=True)
     points_taken = models.BigIntegerField()
 
     class Meta(LedgerRow.Meta):
@@ -382,7 +384,12 @@ class AccrualReturn(LedgerRow):
                 name="accrualreturn_share", condition=Q(returned__gte=0, whole__gt=0, returned__lte=F("whole"))
             ),
             models.CheckConstraint(
-                name="accrualreturn_points", condition=Q(points_taken__gte=0, points_taken__lte=F("points_due"))
+                name="accrualreturn_points",
+                condition=Q(points_taken__gte=0)
+                & (
+                    Q(points_owed__isnull=True, points_taken__lte=F("points_due"))
+                    | Q(points_owed__isnull=False, points_taken__lte=F("points_owed"))
+                ),
             ),
             follows("accrualreturn_follows", "transaction", "accrual"),
         ]

@@ -79,7 +79,7 @@ class TakenBack:
     """What a refund line asked back of an accrual: `returned` of `whole` has come back, in units or minor units.
 
     Of a grant there is no rule, and neither order nor line. `before`: what earlier refunds asked. `due`: what this one
-    asks. `taken`: what the account gave.
+    asks. `owed`: that without what had expired (None: recorded before this was kept). `taken`: what the account gave.
     """
 
     order: str
@@ -91,6 +91,7 @@ class TakenBack:
     earned: int
     before: int
     due: int
+    owed: int | None
     taken: int
     lot: LotOrigin | None
 
@@ -262,6 +263,7 @@ def _taken_back(
                 earned=back.accrual.points,
                 before=before.get(back.accrual_id, 0),
                 due=back.points_due,
+                owed=back.points_owed,
                 taken=back.points_taken,
                 lot=lots.get(back.accrual.lot_id) if back.accrual.lot_id else None,
             )

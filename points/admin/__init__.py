@@ -169,7 +169,7 @@ class AccrualInline(_OfTransactionInline):
 
 class AccrualReturnInline(_OfTransactionInline):
     model = AccrualReturn
-    fields = ("source", "of_accrual", "returned", "whole", "points_due", "points_taken")
+    fields = ("source", "of_accrual", "returned", "whole", "points_due", "points_owed", "points_taken")
 
     def get_rows(self, obj: Any) -> QuerySet[Any]:
         return with_source(super().get_rows(obj))

@@ -71,7 +71,7 @@ def claw_back(
     """Take back the share `returned / whole` of a grant, rounded down, less what was asked before.
 
     Answers how many points were taken. `returned` is what has come back in all, this time included. What has been
-    spent is taken as the wallet's policy for refunds says; from points that have expired nothing is taken. Where the
+    spent is taken as the wallet's policy for refunds says; what has expired is forgiven. Where the
     policy is to refuse, the rest is given up: the reason of the grant is gone already, and nobody is there to refuse.
 
     Raises: UnknownGrant; UnknownAccount; IdempotencyKeyReused.

@@ -156,6 +156,19 @@ def test_a_refund_explains_why_it_took_less(shop: Any, make_key: MakeKey, policy
     assert explain(api, "clawback")[2] == why
 
 
+def test_a_refund_after_the_expiry_explains_what_is_forgiven_and_what_is_not(shop: Any, make_key: MakeKey) -> None:
+    program = shop(expiry_days=10)
+    api = Api(make_key(program=program))
+    tell(program, order("o1", (3, 3_000), member="ann"))
+    account: Any = {"program": program, **account_of(program)}
+    operations.redeem(**account, points=20, idempotency_key="k", at=START + DAY)
+    tell(program, refund("r1", ("o1.1", 3, 3_000), member="ann", at=START + 20 * DAY))
+    assert explain(api, "clawback")[2:] == [
+        "Of them, 10 points had expired at the end of 2026-01-20: that much is forgiven.",
+        "20 points had been spent and became debt, which new points repay first.",
+    ]
+
+
 def test_pending_points_and_order_rounding_explain_themselves(shop: Any, make_key: MakeKey) -> None:
     program = shop(pending_days=3)
     api = Api(make_key(program=program))

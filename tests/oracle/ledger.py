@@ -8,8 +8,9 @@ The rules, each of them visible in one place below:
 - What comes into `available` repays debt first, from the lot that came in; also if that lot has expired when judged.
 - A burn takes the lots that expire first; at one instant the older lot; lots that never expire last.
 - A refund takes floor(points x returned / whole) of each accrual, cumulatively, in the order of arrival: from the
-  accrual's own lot, pending or available, then by policy from other available lots and as debt. From a lot that has
-  expired when judged it takes nothing, from nowhere, and never later.
+  accrual's own lot, pending or available, then by policy from other available lots and as debt. What it asks for is
+  max(0, all that was due of the lot's accruals - what of the lot has expired), cumulatively: what expired is forgiven,
+  what was spent before the end is not.
 - A reversal of a burn or a deduction gives back to the same lots. What goes back to a lot past its end expires at
   once, at the instant it came back, not before: a history in which the points expired while they were spent would go
   below zero.
@@ -63,6 +64,8 @@ class Lot:
     expires_at: datetime  # END_OF_TIME: never
     came_back_at: datetime = START_OF_TIME
     expired: int = 0
+    due: int = 0
+    owed: int = 0
 
     @property
     def due_at(self) -> datetime:
@@ -156,10 +159,10 @@ class Account:
         Raises: RefusedError under the policy `refuse` if the account cannot give all of it.
         """
         taken = 0
-        with self._posting(at) as judged_at:
+        with self._posting(at):
             for line, units, whole in returns:
                 if line in self.accruals:
-                    taken += self._claw(source, at, judged_at, self.accruals[line], units, whole, policy)
+                    taken += self._claw(source, at, self.accruals[line], units, whole, policy)
         return taken
 
     def reverse(self, source: str, at: datetime, reverses: str) -> None:
@@ -288,15 +291,16 @@ class Account:
         self._move(kind, source, "available", target, points, at)
         return self._take(points)
 
-    def _claw(
-        self, source: str, at: datetime, judged_at: datetime, accrual: Accrual, units: int, whole: int, policy: Policy
-    ) -> int:
+    def _claw(self, source: str, at: datetime, accrual: Accrual, units: int, whole: int, policy: Policy) -> int:
         accrual.returned += units
         due = accrual.points * accrual.returned // whole - accrual.asked
         accrual.asked += due
         lot = accrual.lot
-        if lot is None or lot.expires_at <= judged_at:
+        if lot is None:
             return 0
+        lot.due += due
+        due = max(0, lot.due - lot.expired - lot.owed)
+        lot.owed += due
         own = min(due, lot.remaining)
         lot.remaining -= own
         self._move("clawback", source, "pending" if lot.is_pending else "available", "clawed_back", own, at)

@@ -86,6 +86,8 @@ def test_an_untouched_ledger_is_sound(program: Program, history: int) -> None:
         ("points_lotallocation", "points = points - 1"),
         ("points_accrual", "basis = basis + 1"),
         ("points_accrualreturn", "returned = 2"),
+        ("points_accrualreturn", "points_owed = points_owed + 1"),
+        ("points_accrualreturn", "points_owed = NULL"),
     ],
 )
 def test_a_changed_row_is_found_by_account_and_seq(program: Program, history: int, table: str, change: str) -> None:

@@ -208,6 +208,36 @@ def test_random_histories_equal_the_model(
     assert list(verify(program=program)) == []
 
 
+# One lot that ends on the fifth day, partly spent or held; refunds before and after its end.
+ending_lots = st.tuples(
+    st.lists(st.integers(0, 30), min_size=1, max_size=3),
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(["burn", "hold"]), st.just(START + DAY), st.integers(1, 40)),
+            st.tuples(st.just("release"), st.sampled_from([START + 2 * DAY, START + 6 * DAY]), st.just(0)),
+            st.tuples(
+                st.just("clawback"), st.integers(1, 9).map(lambda n: START + n * DAY), st.just(0), st.integers(0, 2),
+                st.integers(1, 2), st.sampled_from(["debt", "write_off", "own_lot", "refuse"]),
+            ),
+        ),
+        min_size=2, max_size=7,
+    ),
+)  # fmt: skip
+
+
+@slow
+@given(told=ending_lots)
+def test_refunds_around_a_lots_end_equal_the_model(
+    program: Program, wallet: Wallet, new_member: Callable[[], int], told: tuple[list[int], list[Step]]
+) -> None:
+    points, steps = told
+    history = History(program, wallet, new_member())
+    for number, step in enumerate([("earn", START, points, 0, 5), ("earn", START, [9], 0, 30), *steps]):
+        history.play(number, step)
+        history.compare()
+    assert list(verify(program=program)) == []
+
+
 batches = st.lists(
     st.tuples(
         st.integers(0, 2), instants, st.lists(st.integers(0, 30), min_size=1, max_size=3), st.sampled_from([0, 0, 3]),

@@ -1,0 +1,6 @@
+-- A return that says what was owed has a form of its own; one from before that column keeps the bytes it was hashed with.
+CREATE OR REPLACE FUNCTION points_bytes(r points_accrualreturn) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    CASE WHEN r.points_owed IS NULL THEN '\x52'::bytea ELSE '\x72'::bytea END
+    || int8send(r.id) || int8send(r.member_id) || int8send(r.transaction_id) || int8send(r.accrual_id)
+    || int2send(r.source_kind) || int8send(r.source_id) || int8send(r.returned) || int8send(r.whole)
+    || int8send(r.points_due) || coalesce(int8send(r.points_owed), '') || int8send(r.points_taken);
