@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
-from points.explain import count_points, explain_earned, name_rule
+from points.explain import explain_earned
 from points.order_stories import LineEarned, LineStory, NotCovered, OrderStory
 from points.rules import Exclusion
+from points.words import count_points, name_rule
 
 
 def explain_order(story: OrderStory) -> list[str]:

@@ -17,9 +17,9 @@ from core.models import AuditEntry
 from core.money import format_minor
 from membership.admin import evidence_words
 from membership.models import Activity, Member, Order, OrderEdit, Refund, TierOverride, TierPeriod
-from points.explain import name_source
 from points.models import Bucket, LedgerTransaction, SourceKind, TransactionKind
 from points.statement import read_moves, read_reason, read_source, with_entries, with_source
+from points.words import name_source
 from storefront.selectors import Happening, TimelineEntry
 
 _ICONS = {
