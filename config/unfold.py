@@ -74,6 +74,7 @@ UNFOLD = {
                     _page(_("Activities"), "bolt", "membership.activity"),
                     _page(_("Tier periods"), "military_tech", "membership.tierperiod"),
                     _page(_("Ledger"), "receipt_long", "points.ledgertransaction"),
+                    _page(_("Adjustments to approve"), "fact_check", "points.adjustmentrequest"),
                 ],
             },
             {

@@ -44,6 +44,8 @@ class WalletPolicy(Definition):
     lot; `refuse`: the refund is refused.
     `reminder_days`: members are reminded that many local days before points expire (0: never).
     `redemption`: what points pay (empty: they are no means of payment).
+    `approval_above`: an adjustment of more points, either way, waits for a second person (empty: none does).
+    `goodwill_per_day`: so many points support may give a member on a local day (0: none).
     """
 
     expiry_days: Annotated[int, Field(ge=1, le=36600)] | None = None
@@ -52,6 +54,14 @@ class WalletPolicy(Definition):
     clawback: Literal["debt", "write_off", "own_lot", "refuse"] = "debt"
     reminder_days: Annotated[int, Field(ge=0, le=366)] = 3
     redemption: Redemption | None = None
+    approval_above: Annotated[int, Field(ge=0, le=500_000_000)] | None = None
+    goodwill_per_day: Annotated[int, Field(ge=0, le=500_000_000)] = 0
+
+    @model_validator(mode="after")
+    def _goodwill_needs_nobody(self) -> Self:
+        if self.approval_above is not None and self.goodwill_per_day > self.approval_above:
+            raise ValueError("goodwill_per_day must not exceed approval_above: goodwill waits for nobody")
+        return self
 
     @model_validator(mode="after")
     def _expires_after_it_vests(self) -> Self:

@@ -229,6 +229,11 @@ def _tell_adjustment(story: Story) -> Iterator[str]:
         yield _("On %(day)s, a decision took off %(points)s.") % told
     yield from _tell_opened(story)
     yield from tell_taken(story)
+    debt = story.moves.changes.get("debt", 0)
+    if debt > 0:
+        yield _("%(points)s had been spent and became debt, which new points repay first.") % {
+            "points": count_points(debt)
+        }
 
 
 def _tell_reversal(story: Story) -> Iterator[str]:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
+from points.models import SourceKind
 from points.services.posting import GRANTS
 from points.stories import Story, TakenBack
 from points.words import count_points, day_of, join, last_day_of, name_rule, name_source, tell_taken
@@ -20,6 +21,8 @@ def tell_clawback(story: Story) -> Iterator[str]:
     }
     if story.source.kind in GRANTS:
         yield _("On %(day)s, %(points)s of %(source)s were taken back.") % told
+    elif story.source.kind is SourceKind.TRANSACTION:
+        yield _("On %(day)s, a decision took back %(points)s of what %(source)s had given.") % told
     else:
         yield _("On %(day)s, %(source)s took back %(points)s.") % told
     for back in story.taken_back:
@@ -55,6 +58,8 @@ def explain_taken_back(back: TakenBack, currency: str) -> str:
             first = _("It had given %(earned)s; %(part)s of what it was given for is gone.") % told
             first = join(first, _("The share of that is %(share)s, rounded down.") % told)
         return join(first, third)
+    if not back.line:
+        return join(_("It had earned %(earned)s by %(rule)s.") % told, third)
     if back.is_units:
         first = _("Of line %(line)s of order %(order)s, %(returned)s of %(whole)s units have come back.") % told
     else:

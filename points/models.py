@@ -5,6 +5,7 @@ sequence per account over transactions, entries, lots, allocations, accruals and
 therefore an account's history in recording order.
 """
 
+import uuid_utils.compat as uuid
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
@@ -132,7 +133,11 @@ class Account(models.Model):
     next_due_at = models.DateTimeField(null=True)
 
     class Meta:
-        permissions = [("adjust_points", "Can adjust points")]
+        permissions = [
+            ("adjust_points", "Can adjust points and reverse postings"),
+            ("approve_adjustment", "Can approve adjustments of others"),
+            ("give_goodwill", "Can give points up to the wallet's limit"),
+        ]
         constraints = [
             models.UniqueConstraint(name="account_member_wallet", fields=["member", "wallet"]),
             models.CheckConstraint(
@@ -438,3 +443,69 @@ class LedgerCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.program_id} at {self.started_at}"
+
+
+class RequestState(models.TextChoices):
+    WAITING = "waiting", _("waiting")
+    APPROVED = "approved", _("approved")
+    REJECTED = "rejected", _("rejected")
+
+
+class AdjustmentRequest(models.Model):
+    """An adjustment that is above the wallet's limit and waits for a second person; the database refuses the first.
+
+    `key`: what makes asking twice ask once. `transaction_id`: the posting, once it is approved.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid7, editable=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+")
+    points = models.BigIntegerField()
+    debt = models.BooleanField(default=False)
+    reason = models.CharField(max_length=500)
+    key = models.CharField(max_length=400)
+    requested_by = models.CharField(max_length=200)
+    requested_at = models.DateTimeField()
+    state = models.CharField(max_length=15, choices=RequestState.choices, default=RequestState.WAITING)
+    decided_by = models.CharField(max_length=200, blank=True)
+    decided_at = models.DateTimeField(null=True)
+    decision_reason = models.CharField(max_length=500, blank=True)
+    transaction_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(name="adjustmentrequest_waiting", fields=["wallet", "id"], condition=Q(state="waiting")),
+        ]
+        constraints = [
+            models.UniqueConstraint(name="adjustmentrequest_key", fields=["member", "wallet", "key"]),
+            models.UniqueConstraint(name="adjustmentrequest_public_id", fields=["member", "public_id"]),
+            models.CheckConstraint(
+                name="adjustmentrequest_decided",
+                condition=Q(state="waiting", decided_by="", decided_at=None, transaction_id=None)
+                | Q(state="approved", decided_at__isnull=False, transaction_id__isnull=False) & ~Q(decided_by="")
+                | Q(state="rejected", decided_at__isnull=False, transaction_id=None) & ~Q(decided_by=""),
+            ),
+            models.CheckConstraint(
+                name="adjustmentrequest_two_persons", condition=~Q(decided_by=F("requested_by")) | Q(state="waiting")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.points} points for {self.member_id}"
+
+
+class GoodwillDay(models.Model):
+    """How many points a member was given as goodwill on a local day: counted up to the wallet's limit, never above."""
+
+    pk = models.CompositePrimaryKey("member_id", "wallet_id", "day")
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", db_index=False)
+    day = models.DateField()
+    points = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["day"]
+
+    def __str__(self) -> str:
+        return f"{self.points} on {self.day}"

@@ -78,8 +78,9 @@ class Taken:
 class TakenBack:
     """What a refund line asked back of an accrual: `returned` of `whole` has come back, in units or minor units.
 
-    Of a grant there is no rule, and neither order nor line. `before`: what earlier refunds asked. `due`: what this one
-    asks. `owed`: that without what had expired (None: recorded before this was kept). `taken`: what the account gave.
+    Of a grant there is no rule, and neither order nor line; of an activity neither order nor line. `before`: what
+    earlier refunds asked. `due`: what this one asks. `owed`: that without what had expired (None: recorded before this
+    was kept). `taken`: what the account gave.
     """
 
     order: str
@@ -251,7 +252,8 @@ def _taken_back(
     told = []
     for back in returns:
         is_grant = back.accrual.rule_version_id is None
-        order, line = ("", "") if is_grant else lines[back.accrual.source_id]
+        is_line = back.accrual.source_kind == SourceKind.ORDER_LINE
+        order, line = lines[back.accrual.source_id] if is_line else ("", "")
         told.append(
             TakenBack(
                 order=order,

@@ -17,14 +17,17 @@ _RECORDS = tuple(f"core.view_{name}" for name in GUARDED if name not in ("apikey
 
 # Beside what everybody may see, as `app.codename`. Administrators have every permission there is.
 EXTRA: Mapping[str, tuple[str, ...]] = {
-    gettext_noop("support"): ("membership.suspend_member", "coupons.add_claim", "coupons.change_claim"),
+    gettext_noop("support"): (
+        *("membership.suspend_member", "coupons.add_claim", "coupons.change_claim"),
+        "points.give_goodwill",
+    ),
     gettext_noop("marketing"): (
         *("core.draft_version", "core.publish_version", "core.change_program"),
         *("coupons.add_claim", "coupons.change_claim", "coupons.add_codebatch"),
         *("core.add_market", "core.change_market", "core.delete_market", "membership.override_tier"),
         *("referrals.review_referral", "referrals.add_vanity_code"),
     ),
-    gettext_noop("finance"): ("points.adjust_points", "core.view_auditentry"),
+    gettext_noop("finance"): ("points.adjust_points", "points.approve_adjustment", "core.view_auditentry"),
     gettext_noop("read-only"): _RECORDS,
 }
 ADMINISTRATOR = gettext_noop("administrator")

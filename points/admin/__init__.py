@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.db.models import Case, F, Model, OuterRef, QuerySet, Subquery, Value, When
 from django.db.models.functions import Concat
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldBooleanSwitchWidget
 
-from core.admin import RowsInline, link
+from core.admin import RowsInline, link, pages
 from core.money import format_minor
 from membership.admin import OfMemberAdmin
 from membership.models import Activity, Order, OrderEdit, OrderLine, Refund, RefundLine
-from points.admin import rules
+from points.admin import approvals, rules
 from points.explain import explain
 from points.models import (
     SEQ_BITS,
@@ -31,6 +34,8 @@ from points.models import (
     LotAllocation,
     SourceKind,
 )
+from points.services import operations
+from points.services.posting import IdempotencyKeyReused, NotReversible
 from points.statement import BALANCES, seq_of, with_entries
 from points.stories import find_transaction, tell
 
@@ -201,6 +206,18 @@ class LotAllocationInline(_OfTransactionInline):
         return show_ledger_id(allocation.lot_id)
 
 
+class ReversalForm(pages.ReasonForm):
+    """Asks why, and what becomes of points to take back that are spent."""
+
+    debt = forms.BooleanField(
+        label=_("What is spent becomes debt"),
+        help_text=_("New points repay debt first. Otherwise what is spent is given up."),
+        required=False,
+        initial=True,
+        widget=UnfoldBooleanSwitchWidget,
+    )
+
+
 @admin.register(LedgerTransaction)
 class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     list_display = ("__str__", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
@@ -210,6 +227,35 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
         "shown_hash",
     )
     inlines = [EntryInline, AccrualInline, AccrualReturnInline, LotInline, LotAllocationInline]
+    actions_detail = ("reverse",)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Offer to reverse what can be reversed."""
+        found = super().get_actions_detail(request, object_id)
+        return found if operations.list_reversible().filter(pk=object_id).exists() else []
+
+    @pages.button(_("Reverse"), url_path="reverse", permission="points.adjust_points", icon="undo")
+    def reverse(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask why and what becomes of points that are spent, then post the opposite."""
+        posted = pages.find_row(self, request, object_id)
+        form = ReversalForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            user = pages.operator(request)
+            try:
+                operations.reverse(
+                    program=posted.wallet.program, member_id=posted.member_id, wallet_id=posted.wallet_id,
+                    transaction_id=posted.pk, reason=form.cleaned_data["reason"], debt=form.cleaned_data["debt"],
+                    decided_by=user.get_username(), idempotency_key=f"admin:reverse:{posted.pk}", user=user,
+                    at=timezone.now(),
+                )  # fmt: skip
+                messages.success(request, gettext("The posting has been reversed."))
+            except (NotReversible, IdempotencyKeyReused):
+                messages.error(request, gettext("This posting cannot be reversed, or has been already."))
+            return HttpResponseRedirect(pages.page_of(posted))
+        lines = list(posted.sentences)
+        return pages.ask(
+            self, request, title=_("Reverse"), form=form, submit=_("Reverse"), row=posted, lines=lines, is_grave=True
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerTransaction]:
         return with_source(with_entries(super().get_queryset(request)))
@@ -239,4 +285,4 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
         return format_html_join(mark_safe("<wbr>"), "{}", ((digest[n : n + 8],) for n in range(0, len(digest), 8)))
 
 
-__all__ = ["rules"]
+__all__ = ["approvals", "rules"]

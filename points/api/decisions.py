@@ -1,8 +1,10 @@
 """What is decided about points over HTTP: redeem, adjust, reverse."""
 
+from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
-from pydantic import AfterValidator, Field, StrictInt
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -11,12 +13,12 @@ from core.api.types import Answer, Body, DryRun, Outcome, Points, Reason, Text
 from core.api.views import idempotent
 from core.models import Scope
 from points.api.balances import BalanceAnswer, show_balance
-from points.api.problems import unknown_transaction
+from points.api.problems import unknown_request, unknown_transaction
 from points.api.statement import TransactionAnswer, show_transaction
 from points.api.wallets import WalletView
-from points.models import SEQ_BITS
+from points.models import SEQ_BITS, AdjustmentRequest, RequestState
 from points.selectors import list_standings
-from points.services import operations
+from points.services import approvals, operations
 from points.services.posting import Posted
 from points.statement import seq_of
 from points.stories import find_transaction
@@ -45,13 +47,15 @@ class AdjustmentBody(Body):
 
     points: Annotated[StrictInt, Field(ge=-MAX_ADJUSTMENT, le=MAX_ADJUSTMENT), AfterValidator(_some)]
     reason: ShownReason
+    debt: StrictBool = Field(False, description="Points taken that are not there become debt; false: refused then")
 
 
 class ReversalBody(Body):
-    """The number of the redemption or adjustment to undo, and why."""
+    """The number of the posting to undo, and why: a redemption, an adjustment, or what an activity earned."""
 
     seq: Annotated[StrictInt, Field(ge=1, lt=1 << SEQ_BITS)]
     reason: ShownReason
+    debt: StrictBool = Field(True, description="Points to take back that are spent become debt; false: given up then")
 
 
 class PostingAnswer(Answer):
@@ -63,6 +67,32 @@ class PostingAnswer(Answer):
     outcome: Outcome
     transaction: TransactionAnswer | None
     balance: BalanceAnswer
+
+
+class AdjustmentRequestAnswer(Answer):
+    """An adjustment above the wallet's `approval_above`: it waits for a second person, then it is posted or rejected.
+
+    `seq`: of the posting, once it is approved.
+    """
+
+    id: UUID
+    state: RequestState
+    points: int
+    debt: bool
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    decided_at: datetime | None
+    decision_reason: str
+    seq: int | None
+
+
+def show_request(request: AdjustmentRequest) -> dict[str, Any]:
+    """Return a request as the API shows it."""
+    names = ("points", "debt", "reason", "requested_by", "requested_at", "state", "decided_at", "decision_reason")
+    posted = request.transaction_id
+    shown = {name: getattr(request, name) for name in names}
+    return {"id": request.public_id, **shown, "seq": seq_of(posted) if posted else None}
 
 
 class _DecisionView(WalletView):
@@ -120,22 +150,39 @@ class AdjustmentsView(_DecisionView):
         summary="Give or take points by a decision",
         body=AdjustmentBody,
         query=DryRun,
-        answers={201: PostingAnswer, 200: PostingAnswer},
+        answers={201: PostingAnswer, 200: PostingAnswer, 202: AdjustmentRequestAnswer},
         parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=True)
     def post(self, _request: Request, **_address: Any) -> Response:
         query, body = self.read_query(DryRun), self.read(AdjustmentBody)
         with self.writing(dry_run=query.dry_run):
-            posted = operations.adjust(**self.told, points=body.points, reason=body.reason, decided_by=self.actor)
-            return self.answer(posted, dry_run=query.dry_run)
+            made = approvals.adjust(
+                program=self.program, member=self.member, wallet_id=self.own.wallet.pk, points=body.points,
+                reason=body.reason, debt=body.debt, decided_by=self.actor, idempotency_key=self.posting_key, at=self.at,
+            )  # fmt: skip
+            if isinstance(made, AdjustmentRequest):
+                return Response(show_request(made), 202)
+            return self.answer(made, dry_run=query.dry_run)
+
+
+class AdjustmentRequestView(WalletView):
+    scopes = {"GET": Scope.POINTS_ADJUST}
+
+    @operation(summary="Read an adjustment that waits for a second person", answers={200: AdjustmentRequestAnswer})
+    def get(self, _request: Request, public_id: UUID, **_address: Any) -> Response:
+        own = AdjustmentRequest.objects.filter(member=self.member, wallet=self.own.wallet)
+        found = own.filter(public_id=public_id).first()
+        if found is None:
+            raise unknown_request()
+        return Response(show_request(found))
 
 
 class ReversalsView(_DecisionView):
     scopes = {"POST": Scope.POINTS_ADJUST}
 
     @operation(
-        summary="Reverse a redemption or an adjustment",
+        summary="Reverse a redemption, an adjustment or what an activity earned",
         body=ReversalBody,
         query=DryRun,
         answers={201: PostingAnswer, 200: PostingAnswer},
@@ -149,5 +196,7 @@ class ReversalsView(_DecisionView):
         if found is None:
             raise unknown_transaction()
         with self.writing(dry_run=query.dry_run):
-            posted = operations.reverse(**self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.actor)
+            posted = operations.reverse(
+                **self.told, transaction_id=found.pk, reason=body.reason, decided_by=self.actor, debt=body.debt
+            )
             return self.answer(posted, dry_run=query.dry_run)

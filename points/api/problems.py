@@ -22,6 +22,11 @@ def unknown_transaction() -> Problem:
     return Problem(404, "unknown_transaction", "This wallet of the member has no transaction of this number.")
 
 
+def unknown_request() -> Problem:
+    """Return the problem of an adjustment request that the wallet does not have."""
+    return Problem(404, "unknown_adjustment_request", "This wallet of the member has no such adjustment request.")
+
+
 @translates(InsufficientPoints)
 def _insufficient(error: InsufficientPoints) -> Problem:
     detail = f"This takes {error.asked:,} points, and {error.available:,} can be used now."
@@ -48,7 +53,9 @@ def _reused(_error: IdempotencyKeyReused) -> Problem:
 
 @translates(NotReversible)
 def _not_reversible(_error: NotReversible) -> Problem:
-    return Problem(409, "not_reversible", "Only a redemption or an adjustment can be reversed, and each of them once.")
+    return Problem(
+        409, "not_reversible", "Only redemptions, adjustments and what activities earned are reversed, once."
+    )
 
 
 @translates(ClawbackRefused)

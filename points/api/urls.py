@@ -3,7 +3,7 @@
 from django.urls import path
 
 from points.api.balances import MemberPointsView
-from points.api.decisions import AdjustmentsView, RedemptionsView, ReversalsView
+from points.api.decisions import AdjustmentRequestView, AdjustmentsView, RedemptionsView, ReversalsView
 from points.api.previews import OrderPointsExplanationView, PreviewView
 from points.api.statement import StatementView, TransactionExplanationView, TransactionView
 from points.api.wallets import EarnRuleListView, WalletListView
@@ -21,5 +21,6 @@ urlpatterns = [
     path(f"{_POINTS}/<slug:wallet>/transactions/<int:seq>/explain", TransactionExplanationView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/redemptions", RedemptionsView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/adjustments", AdjustmentsView.as_view()),
+    path(f"{_POINTS}/<slug:wallet>/adjustments/<uuid:public_id>", AdjustmentRequestView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/reversals", ReversalsView.as_view()),
 ]

@@ -1,11 +1,29 @@
 """What members and operators do with points: redeem, adjust, reverse."""
 
 from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from core.models import Program
-from points.models import SourceKind, TransactionKind
+from core.services import audit
+from membership.models import Member
+from points.models import LedgerTransaction, SourceKind, TransactionKind, Wallet
+from points.selectors import get_balance
 from points.services.earning import Terms, terms_of
-from points.services.posting import DECIDED_BY, Posted, Posting, PostingError, decide, has_posted
+from points.services.posting import (
+    DECIDED_BY,
+    IdempotencyKeyReused,
+    NotReversible,
+    Posted,
+    Posting,
+    PostingError,
+    Return,
+    decide,
+    has_posted,
+)
 
 # One account can hold at most 2^24 rows: with it no balance leaves the integers that every JSON reader has.
 MAX_ADJUSTMENT = 500_000_000
@@ -66,17 +84,20 @@ def adjust(
     decided_by: str,
     idempotency_key: str,
     at: datetime,
+    debt: bool = False,
+    user: User | None = None,
 ) -> Posted:
     """Give (points > 0) or take (points < 0) by a decision; the note has the reason and who decided.
 
-    Given points open a lot with the wallet's expiry from today; taken points come from the lots that expire first.
+    Given points open a lot with the wallet's expiry from today; taken points come from the lots that expire first, and
+    what is not there becomes debt if `debt` says so. Above the wallet's limit the database wants an approved request:
+    `approvals.adjust` asks for one.
 
     Raises: InvalidPoints on zero, too many, or without a reason; InsufficientPoints; UnknownAccount;
     IdempotencyKeyReused.
     Locks: the account row.
     """
-    if not points or abs(points) > MAX_ADJUSTMENT or not reason.strip():
-        raise InvalidPoints(f"an adjustment needs a reason, and 1 to {MAX_ADJUSTMENT:,} points either way")
+    check_adjustment(points, reason)
     terms = Terms(program)
     available_at, expires_at = None, None
     if points > 0 and terms.has_wallet(wallet_id):
@@ -88,11 +109,21 @@ def adjust(
         key=_key(idempotency_key),
         effective_at=at,
         points=points,
+        debt=debt or None,
         available_at=available_at,
         expires_at=expires_at,
         note={"reason": reason, DECIDED_BY: decided_by},
     )
-    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
+    return _decide_audited(program, posting, action="points.adjusted", at=at, user=user)
+
+
+def check_adjustment(points: int, reason: str) -> None:
+    """Refuse what no adjustment can be.
+
+    Raises: InvalidPoints.
+    """
+    if not points or abs(points) > MAX_ADJUSTMENT or not reason.strip():
+        raise InvalidPoints(f"an adjustment needs a reason, and 1 to {MAX_ADJUSTMENT:,} points either way")
 
 
 def reverse(
@@ -105,14 +136,29 @@ def reverse(
     decided_by: str,
     idempotency_key: str,
     at: datetime,
+    debt: bool = True,
+    user: User | None = None,
 ) -> Posted:
-    """Post the opposite of a redemption or an adjustment; points go back to the lots they came from.
+    """Post the opposite of a redemption or an adjustment, or take back what an activity earned.
 
-    Points that come back to a lot that has expired meanwhile expire at once.
+    Points go back to the lots they came from; those whose lot has expired meanwhile expire at once. Points that the
+    decision or the activity gave are taken from their own lot, then from others; for the rest there is debt, or it is
+    given up. What they had taken as debt comes back as a lot of today.
 
     Raises: NotReversible; UnknownAccount; IdempotencyKeyReused.
     Locks: the account row.
+    Idempotency: the key; of an activity's points the posting itself, whatever the key.
     """
+    note = {"reason": reason, DECIDED_BY: decided_by}
+    found = LedgerTransaction.objects.filter(pk=transaction_id, member_id=member_id, wallet_id=wallet_id)
+    if found.filter(kind=TransactionKind.EARN, source_kind=SourceKind.ACTIVITY).exists():
+        posting = _take_back(found.get(), debt=debt, note=note, at=at)
+        try:
+            return _decide_audited(program, posting, action="points.reversed", at=at, user=user)
+        except IdempotencyKeyReused as error:
+            raise NotReversible("the points have been taken back already") from error
+    terms = Terms(program)
+    expires_at = terms.lot_span(wallet_id, at)[1] if terms.has_wallet(wallet_id) else None
     posting = Posting(
         kind=TransactionKind.REVERSE,
         member_id=member_id,
@@ -122,9 +168,41 @@ def reverse(
         source_kind=SourceKind.TRANSACTION,
         source_id=transaction_id,
         reverses_id=transaction_id,
-        note={"reason": reason, DECIDED_BY: decided_by},
+        debt=debt,
+        available_at=at,
+        expires_at=expires_at,
+        note=note,
     )
-    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
+    return _decide_audited(program, posting, action="points.reversed", at=at, user=user)
+
+
+def list_reversible() -> QuerySet[LedgerTransaction]:
+    """Return what `reverse` undoes: redemptions, adjustments and what activities earned, if it is not undone yet."""
+    undone = LedgerTransaction.objects.filter(member_id=OuterRef("member_id"), reverses_id=OuterRef("pk"))
+    taken = LedgerTransaction.objects.filter(
+        member_id=OuterRef("member_id"), wallet_id=OuterRef("wallet_id"), kind=TransactionKind.CLAWBACK,
+        source_kind=SourceKind.TRANSACTION, source_id=OuterRef("pk"),
+    )  # fmt: skip
+    decided = Q(kind__in=[TransactionKind.BURN, TransactionKind.ADJUST]) & ~Exists(undone)
+    earned = Q(kind=TransactionKind.EARN, source_kind=SourceKind.ACTIVITY) & ~Exists(taken)
+    return LedgerTransaction.objects.filter(decided | earned)
+
+
+def _take_back(earning: LedgerTransaction, *, debt: bool, note: dict[str, Any], at: datetime) -> Posting:
+    """Return the posting that takes back all that an activity earned in one wallet."""
+    back = Return(earning.source_id, earning.pk, 1, 1, SourceKind.ACTIVITY, SourceKind.TRANSACTION)
+    return Posting(
+        kind=TransactionKind.CLAWBACK,
+        member_id=earning.member_id,
+        wallet_id=earning.wallet_id,
+        key=f"take_back:{earning.pk}",
+        effective_at=at,
+        source_kind=SourceKind.TRANSACTION,
+        source_id=earning.pk,
+        policy="debt" if debt else "write_off",
+        returns=[back],
+        note=note,
+    )
 
 
 def _check_terms(program: Program, member_id: int, wallet_id: int, points: int, key: str, at: datetime) -> None:
@@ -138,6 +216,36 @@ def _check_terms(program: Program, member_id: int, wallet_id: int, points: int, 
         return
     if not has_posted(member_id=member_id, wallet_id=wallet_id, key=_key(key)):
         raise RedemptionRefused(points, redemption.step, max(redemption.minimum, redemption.step))
+
+
+@transaction.atomic
+def _decide_audited(program: Program, posting: Posting, *, action: str, at: datetime, user: User | None) -> Posted:
+    """Post what somebody decided, and write it into the audit trail with the balances around it."""
+    account = {"member_id": posting.member_id, "wallet_id": posting.wallet_id}
+    before = get_balance(**account, at=at)
+    posted = decide(program_id=program.pk, posting=posting, at=at, needs_active_member=False)
+    if posted.is_new:
+        after = get_balance(**account, at=at)
+        named = Member.objects.values_list("external_id", flat=True).get(pk=posting.member_id)
+        wallet = Wallet.objects.values_list("code", flat=True).get(pk=posting.wallet_id)
+        change = after.available + after.pending - after.debt - before.available - before.pending + before.debt
+        audit.record(
+            action=action,
+            target=f"member {named}",
+            actor=posting.note[DECIDED_BY],
+            user=user,
+            program=program,
+            reason=posting.note["reason"],
+            before={"wallet": wallet, "available": before.available, "debt": before.debt},
+            after={"wallet": wallet, "available": after.available, "debt": after.debt, "points": change},
+            at=at,
+        )
+    return posted
+
+
+def is_posted(*, member_id: int, wallet_id: int, idempotency_key: str) -> bool:
+    """Tell whether a decision with this key has been posted."""
+    return has_posted(member_id=member_id, wallet_id=wallet_id, key=_key(idempotency_key))
 
 
 def _key(idempotency_key: str) -> str:

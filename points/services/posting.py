@@ -34,7 +34,7 @@ class IdempotencyKeyReused(PostingError):
 
 
 class NotReversible(PostingError):
-    """Only a redemption or an adjustment can be reversed, and only once."""
+    """Only a redemption, an adjustment or what an activity earned can be reversed, and only once."""
 
 
 class ClawbackRefused(PostingError):
@@ -93,6 +93,7 @@ class Posting:
     accruals: Sequence[LineAccrual] = ()
     returns: Sequence[Return] = ()
     policy: str = ""
+    debt: bool | None = None
     reverses_id: int | None = None
     reference: str = ""
     held_until: datetime | None = None
@@ -274,14 +275,14 @@ def _as_json(posting: Posting) -> dict[str, Any]:
         body["reverses"] = posting.reverses_id
     elif posting.points:
         body["points"] = posting.points
-    if posting.reference:
-        body["reference"] = posting.reference
-    if posting.held_until:
-        body["held_until"] = posting.held_until.isoformat()
-    if posting.available_at:
-        body["available_at"] = posting.available_at.isoformat()
-    if posting.expires_at:
-        body["expires_at"] = posting.expires_at.isoformat()
+    optional = {
+        "debt": posting.debt,
+        "reference": posting.reference or None,
+        "held_until": posting.held_until and posting.held_until.isoformat(),
+        "available_at": posting.available_at and posting.available_at.isoformat(),
+        "expires_at": posting.expires_at and posting.expires_at.isoformat(),
+    }
+    body |= {name: value for name, value in optional.items() if value is not None}
     if posting.note:
         salt = os.urandom(16)
         body["note"] = {"salt": salt.hex(), "body": posting.note}

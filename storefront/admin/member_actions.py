@@ -22,7 +22,6 @@ from membership.admin import MemberAdmin
 from membership.models import Member, MemberStatus
 from membership.services import overrides
 from storefront.admin.member_forms import (
-    AdjustPointsForm,
     Effect,
     LiftOverrideForm,
     MemberActionForm,
@@ -31,6 +30,7 @@ from storefront.admin.member_forms import (
     Refused,
     SuspendForm,
 )
+from storefront.admin.points_forms import AdjustPointsForm, GoodwillForm
 
 Method = TypeVar("Method", bound=Callable[..., HttpResponse])
 
@@ -44,11 +44,15 @@ def _button(path: str, text: Any, *, icon: str, permission: str) -> Callable[[Me
 class MemberActions(MemberAdmin):
     """Each action is a page of its own with its own permission. It changes nothing until it is confirmed by POST."""
 
-    actions_detail = ("adjust_points", "override_tier", "lift_override", "suspend", "reactivate")
+    actions_detail = ("adjust_points", "give_goodwill", "override_tier", "lift_override", "suspend", "reactivate")
 
     @_button("adjust-points", _("Adjust points"), icon="toll", permission="points.adjust_points")
     def adjust_points(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._act(request, object_id, AdjustPointsForm)
+
+    @_button("give-goodwill", _("Give goodwill"), icon="volunteer_activism", permission="points.give_goodwill")
+    def give_goodwill(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._act(request, object_id, GoodwillForm)
 
     @_button("override-tier", _("Override tier"), icon="military_tech", permission="membership.override_tier")
     def override_tier(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -71,7 +75,7 @@ class MemberActions(MemberAdmin):
         member = self._find(object_id)
         hidden = {"reactivate" if member.status == MemberStatus.ACTIVE else "suspend"}
         if member.status == MemberStatus.ERASED:
-            hidden = {"suspend", "reactivate", "adjust_points", "override_tier"}
+            hidden = {"suspend", "reactivate", "adjust_points", "give_goodwill", "override_tier"}
         if not overrides.list_ending_after(timezone.now()).filter(member=member).exists():
             hidden.add("lift_override")
         actions = super().get_actions_detail(request, object_id)

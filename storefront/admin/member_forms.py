@@ -14,24 +14,17 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.models import User
-from django.utils.translation import gettext, gettext_lazy, ngettext
+from django.utils.translation import gettext, gettext_lazy
 from unfold.widgets import (
-    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
 from core.calendar import day_start, local_date
-from core.services import audit
 from membership.models import Ladder, Member, MemberStatus, Tier
 from membership.selectors import tiers_at
 from membership.services import members, overrides
-from points.models import Wallet
-from points.selectors import get_balance
-from points.services import operations
-from points.services.posting import IdempotencyKeyReused, InsufficientPoints
-from storefront.selectors import member_target
 
 REASON_LENGTH = 500
 
@@ -88,81 +81,6 @@ class MemberActionForm(forms.Form):
 
         Raises: Refused.
         """
-
-
-class AdjustPointsForm(MemberActionForm):
-    """Give or take points."""
-
-    title = gettext_lazy("Adjust points")
-    submit = gettext_lazy("Adjust points")
-
-    wallet = forms.ModelChoiceField(
-        Wallet.objects.none(), label=gettext_lazy("Wallet"), empty_label=None, widget=UnfoldAdminSelectWidget
-    )
-    points = forms.IntegerField(
-        label=gettext_lazy("Points"),
-        help_text=gettext_lazy("Whole points: 50 gives them, -50 takes them."),
-        min_value=-operations.MAX_ADJUSTMENT,
-        max_value=operations.MAX_ADJUSTMENT,
-        widget=UnfoldAdminIntegerFieldWidget,
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field: Any = self.fields["wallet"]
-        field.queryset = Wallet.objects.filter(program_id=self.member.program_id)
-        field.label_from_instance = lambda wallet: wallet.name
-
-    def clean_points(self) -> int:
-        """Refuse to post nothing."""
-        points: int = self.cleaned_data["points"]
-        if points == 0:
-            raise forms.ValidationError(gettext("Nothing changes with 0 points."), code="zero")
-        return points
-
-    def perform(self, *, user: User) -> Effect:
-        """Post the adjustment, under the form's key: the ledger knows it for ever."""
-        wallet, points, reason = (self.cleaned_data[name] for name in ("wallet", "points", "reason"))
-        before = get_balance(member_id=self.member.pk, wallet_id=wallet.pk, at=self.at)
-        try:
-            posted = operations.adjust(
-                program=self.member.program, member_id=self.member.pk, wallet_id=wallet.pk, points=points,
-                reason=reason, decided_by=user.get_username(), idempotency_key=f"admin:{self.cleaned_data['key']}",
-                at=self.at,
-            )  # fmt: skip
-        except InsufficientPoints as error:
-            raise Refused(
-                ngettext(
-                    "Only %(available)s point is available.",
-                    "Only %(available)s points are available.",
-                    error.available,
-                )
-                % {"available": f"{error.available:,}"}
-            ) from error
-        except IdempotencyKeyReused as error:
-            raise Refused(gettext("This form was sent before with other content. Open it again.")) from error
-        after = get_balance(member_id=self.member.pk, wallet_id=wallet.pk, at=self.at)
-        if posted.is_new:
-            audit.record(
-                action="points.adjusted", target=member_target(self.member), actor=user.get_username(), user=user,
-                program=self.member.program, reason=reason, at=self.at,
-                before={"wallet": wallet.code, "available": before.available, "debt": before.debt},
-                after={"wallet": wallet.code, "available": after.available, "debt": after.debt, "points": points},
-            )  # fmt: skip
-        text = (
-            ngettext("Gave %(points)s point (%(wallet)s).", "Gave %(points)s points (%(wallet)s).", points)
-            if points > 0
-            else ngettext("Took %(points)s point (%(wallet)s).", "Took %(points)s points (%(wallet)s).", -points)
-        )
-        names = {
-            "available": gettext("Available"), "pending": gettext("Pending"), "debt": gettext("Debt"),
-        }  # fmt: skip
-        changes = tuple(
-            Change(label, f"{getattr(before, name):,}", f"{getattr(after, name):,}")
-            for name, label in names.items()
-            if getattr(before, name) != getattr(after, name)
-        )
-        return Effect(text % {"points": f"{abs(points):,}", "wallet": wallet.name}, changes)
 
 
 class _OnLadder(MemberActionForm):

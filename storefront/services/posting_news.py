@@ -135,6 +135,8 @@ def _read(first: list[int], last: list[int]) -> list[_Row]:
 
 def _news(row: _Row) -> News:
     kind = _TYPES[TransactionKind(row.kind)]
+    if kind is EventType.POINTS_CLAWED_BACK and row.about_id is not None:
+        kind = EventType.POINTS_REVERSED  # what an activity had earned, by a decision
     data: dict[str, Any] = {
         "member": row.member,
         "wallet": row.wallet,

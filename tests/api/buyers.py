@@ -30,7 +30,7 @@ def buy(program: Program, member: str = "ann") -> None:
     tell(program, refund("r1", ("o1.1", 3, 6_000), member=member, at=START + 20 * DAY))
 
 
-def account_of(program: Program, member: str = "ann") -> dict[str, int]:
+def account_of(program: Program, member: str = "ann") -> dict[str, Any]:
     """The arguments that name a member's points in services."""
     return {
         "member_id": Member.objects.get(program=program, external_id=member).pk,

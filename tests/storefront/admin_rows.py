@@ -15,6 +15,7 @@ from coupons.services import claims, code_batches, redemptions
 from membership.fact_inputs import MemberInput
 from membership.models import Evaluation, Ladder, Member
 from membership.services.members import enroll_members
+from points.models import AdjustmentRequest, Wallet
 from referrals.models import ReferralPolicy
 from storefront.checkout_inputs import CheckoutInput
 from storefront.models import DayClose
@@ -82,6 +83,10 @@ def add_operations(program: Program, n: int) -> None:
         started_at=at, leased_until=at, finished_at=at + DAY,
     )  # fmt: skip
     close.steps.create(position=1, name="settle", started_at=at, finished_at=at, counts={"accounts": n})
+    account = {"member_id": member.pk, "wallet_id": Wallet.objects.filter(program=program).earliest("pk").pk}
+    AdjustmentRequest.objects.create(
+        **account, points=500 + n, reason="sorry", key=str(n), requested_by=f"actor{n}", requested_at=at
+    )
     User.objects.create_user(f"user{n}")
     Group.objects.create(name=f"group {n}")
 
