@@ -49,7 +49,7 @@ def say_active_rate(rows: Sequence[Row], names: Names) -> str:
     """Say the rate of the highest tier with members in the last month that is over."""
     row = next((row for row in reversed(rows) if row.figure.n), None)
     if row is None:
-        return _nothing()
+        return _nothing(rows)
     month = row.key["month"]
     told = {
         "tier": names.get(row.key["tier"], row.key["tier"]),
@@ -65,7 +65,7 @@ def say_cohort(rows: Sequence[Row]) -> str:
     over = [row for row in rows if row.figure.n and row.key["months_later"] > 0]
     row = max(over, key=lambda row: (row.key["entry_month"], -row.key["months_later"]), default=None)
     if row is None:
-        return _nothing()
+        return _nothing(rows)
     later = row.key["months_later"]
     told = {"month": show_month(row.key["entry_month"]), "later": later}
     text = ngettext(
@@ -81,7 +81,7 @@ def say_bracket(rows: Sequence[Row]) -> str:
     wanted = {"entry_month": None, "measure": "bracket", "day": 30}
     row = next((row for row in rows if row.key == wanted and row.figure.n), None)
     if row is None:
-        return _nothing()
+        return _nothing(rows)
     text = gettext("Of %(n)s members, %(retained)s bought again on days 1 to 30 after their first order: %(share)s.")
     return _say(text, row.figure, {})
 
@@ -90,7 +90,7 @@ def say_survival(rows: Sequence[Row]) -> str:
     """Say who still bought after thirty days."""
     row = next((row for row in rows if row.key["day"] == 30 and row.figure.n), None)
     if row is None:
-        return _nothing()
+        return _nothing(rows)
     text = gettext(
         "Of %(n)s members, %(retained)s bought on day 30 or later after their first order, watched for %(days)s days: "
         "%(share)s."
@@ -118,7 +118,7 @@ def say_repurchase(rows: Sequence[Row], cycle: Cycle) -> str:
     text = gettext(
         "Of %(n)s members, %(retained)s ordered again within %(days)s days, the first one included: %(share)s."
     )
-    said = [_say(text, figure, {"days": REPURCHASE_DAYS}) if figure.n else _nothing()]
+    said = [_say(text, figure, {"days": REPURCHASE_DAYS}) if figure.n else _nothing(rows)]
     if cycle.mean_days_between_orders is not None:
         told = {
             "days": _one_decimal(cycle.mean_days_between_orders),
@@ -148,5 +148,8 @@ def _one_decimal(value: float) -> str:
     return number_format(round(value, 1), 1)
 
 
-def _nothing() -> str:
-    return gettext("None of these months is over yet.")
+def _nothing(rows: Sequence[Row]) -> str:
+    """Say why there is nothing to say: nobody is there at all, or nothing is over yet."""
+    if any(row.figure.n is None for row in rows):
+        return gettext("None of these months is over yet.")
+    return gettext("Nobody matches.")

@@ -57,7 +57,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "core.admin.two_step.TwoStepMiddleware",
+    "core.admin.errors.RefuseNul",
 ]
+CSRF_FAILURE_VIEW = "core.admin.errors.refuse_forgery"
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"

@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from config import health
-from core.admin import operators, two_step
+from core.admin import errors, operators, two_step
 from core.api import problems
 
 urlpatterns = [
@@ -23,7 +23,7 @@ urlpatterns = [
     path("api/", include("config.api_urls")),
 ]
 
-handler400 = problems.page(400, "bad_request", "The request cannot be read.")
-handler403 = problems.page(403, "forbidden", "This is not allowed.")
-handler404 = problems.page(404, "not_found", "There is nothing at this address.")
-handler500 = problems.page(500, "internal_error", problems.INTERNAL_ERROR)
+handler400 = errors.page(400, "bad_request", "The request cannot be read.")
+handler403 = errors.page(403, "forbidden", "This is not allowed.")
+handler404 = errors.page(404, "not_found", "There is nothing at this address.")
+handler500 = errors.page(500, "internal_error", problems.INTERNAL_ERROR)

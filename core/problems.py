@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from core.definitions import Definition
+from core.patterns import say_pattern
 
 # In a choice between forms: signs that another one was meant.
 _WRONG_FORM = {"missing", "extra_forbidden"}
@@ -93,7 +94,7 @@ def _reason(detail: ErrorDetails) -> str:
         case "too_short":
             return f"needs at least {detail['ctx']['min_length']} entries"
         case "string_pattern_mismatch":
-            return f"{detail['input']!r} does not match {detail['ctx']['pattern']}"
+            return f"{detail['input']!r} cannot be accepted: {say_pattern(detail['ctx']['pattern'])}"
         case kind if kind in _NO_MAPPING:
             return "write a mapping of keys to values"
     return detail["msg"].replace("Input should be", "must be")

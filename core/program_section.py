@@ -10,6 +10,7 @@ from core import locks
 from core.models import Market, Program
 from core.money import CURRENCIES
 from core.sections import Coded, Journal, Reader, apply_fields
+from core.services.markets import MarketInUse, require_unused
 from core.timestamps import Day
 
 
@@ -114,5 +115,10 @@ def apply_markets(journal: Journal, entries: list[MarketEntry]) -> None:
             market = Market.objects.create(program=journal.program, code=entry.code, **values)
         apply_fields(journal, f"market {entry.code}", market, values, is_new=is_new)
     for market in present.values():
+        try:
+            require_unused(market)
+        except MarketInUse as error:
+            journal.problems.append(f"markets: {market.code} cannot be left out: {error.by} name it")
+            continue
         journal.removed(f"market {market.code}", {"currency": market.currency, "time_zone": market.time_zone})
         market.delete()

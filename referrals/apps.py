@@ -8,4 +8,4 @@ class ReferralsConfig(AppConfig):
 
     def ready(self) -> None:
         """Load the subscribers, which register themselves."""
-        from referrals import subscribers  # noqa: F401 only after the models are loaded
+        from referrals import markets, subscribers  # noqa: F401 only after the models are loaded

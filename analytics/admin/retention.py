@@ -137,7 +137,8 @@ def _choices(ground: Ground, filters: Filters) -> list[tuple[str, Any, list[tupl
         options = [(value or NONE, value or gettext("not named"), filters.cuts.get(cut) == value) for value in values]
         found.append((cut, labels[cut], [("", gettext("All"), cut not in filters.cuts), *options]))
     tiers = [(tier.code, tier.name, tier.code == filters.tier) for tier in ground.tiers.values()]
-    found.append(("tier", _("Tier"), [("", gettext("All"), filters.tier is None), *tiers]))
+    which = _("Tier (held in rates and moves, at entry in the others)")
+    found.append(("tier", which, [("", gettext("All"), filters.tier is None), *tiers]))
     return found
 
 

@@ -5,7 +5,8 @@ What follows from facts is read-only here: services write it, and the database r
 
 from core.admin import keys, login, operations, operators, pages, two_step, webhooks
 from core.admin.drafts import DRAFT, PUBLISH, DraftAdmin
-from core.admin.ground import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, StateColumn, link, pretty
+from core.admin.ground import ListAdmin, ReadOnlyAdmin, ReadOnlyInline, RowsInline, StateColumn, link
+from core.admin.pages import pretty
 from core.admin.programs import ProgramAdmin
 from core.admin.versions import VersionedInline, VersionInline
 

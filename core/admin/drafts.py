@@ -70,6 +70,9 @@ class DraftAdmin(ReadOnlyAdmin):
     kind: Kind
     actions_detail: tuple[str, ...] = ("new_draft", "edit_draft", "publish_draft")
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [self.kind.target(row)]
+
     def get_effects(self, _owner: Any, _at: datetime) -> list[Any]:
         """Return in sentences whom and what publishing affects, and from when."""
         raise NotImplementedError

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.checks import ModelAdminChecks
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,15 +19,9 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import PaginationInlineFormSet
 from unfold.paginator import InfinitePaginator
 
+from core.admin.history import HistoryMixin
+
 ROWS_PER_PAGE = 50
-
-
-def pretty(value: Any) -> SafeString | str:
-    """Return JSON as indented text."""
-    if value is None:
-        return "-"
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html('<pre class="whitespace-pre-wrap text-xs">{}</pre>', text)
 
 
 def never(*_args: Any, **_kwargs: Any) -> bool:
@@ -51,7 +46,7 @@ class ReadOnlyMixin:
         return self.fields
 
 
-class ListAdmin(ModelAdmin):  # type: ignore[misc]
+class ListAdmin(HistoryMixin, ModelAdmin):  # type: ignore[misc]
     """A page of a table that may hold millions of rows: never counted, never sorted by what has no index."""
 
     list_per_page = ROWS_PER_PAGE
@@ -68,6 +63,14 @@ class ListAdmin(ModelAdmin):  # type: ignore[misc]
         if isinstance(inline, RowsInline):
             kwargs["queryset"] = inline.get_rows(obj)
         return kwargs
+
+    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Find nothing at an address whose key is none, before anything asks for rows of that key."""
+        try:
+            self.model._meta.pk.to_python(unquote(object_id or "0"))
+        except ValidationError as error:
+            raise Http404 from error
+        return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -126,8 +126,11 @@ class ApiKeyAdmin(StateColumn, ReadOnlyAdmin):
     actions_list = ("issue",)
     actions_detail = ("rotate", "revoke")
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"api_key {row.prefix}"]
+
     def search_condition(self, term: str) -> Q:
-        return Q(prefix=term) | Q(name__icontains=term)
+        return Q(prefix=term.lower()) | Q(name__icontains=term)
 
     @display(description=_("State"), label={"active": "success", "expired": "warning", "revoked": "danger"})  # type: ignore[untyped-decorator]
     def state(self, key: ApiKey) -> tuple[str, str]:

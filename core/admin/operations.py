@@ -14,7 +14,8 @@ from django.utils.translation import ngettext
 
 from core.admin import pages
 from core.admin.filters import DayRangeFilter, ValueFilter
-from core.admin.ground import ReadOnlyAdmin, ReadOnlyInline, pretty
+from core.admin.ground import ReadOnlyAdmin, ReadOnlyInline
+from core.admin.pages import pretty
 from core.models import AuditEntry, OutboxEvent, OutboxReceipt
 from core.services import outbox
 
@@ -59,8 +60,11 @@ class OutboxEventAdmin(ReadOnlyAdmin):
     actions_list = ("retry_all",)
     actions_detail = ("retry_now",)
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"outbox {row.pk}"]
+
     def search_condition(self, term: str) -> Q:
-        return Q(topic__startswith=term)
+        return Q(topic__startswith=term.lower())
 
     @admin.display(description=_("Payload"))
     def shown_payload(self, event: OutboxEvent) -> SafeString | str:

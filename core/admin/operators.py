@@ -22,19 +22,24 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from core.admin import pages
 from core.admin.ground import ROWS_PER_PAGE
+from core.admin.history import HistoryMixin
 from core.services import operators, two_step
 
 for model in (User, Group, TOTPDevice, StaticDevice):
     admin.site.unregister(model)
 
 
-class _RightsAdmin:
+class _RightsAdmin(HistoryMixin):
     """Keeps rights within those of whoever gives them, and writes every change into the audit trail."""
 
     kind: str
     actions = None
     list_per_page = ROWS_PER_PAGE
     checks_class = ModelAdminChecks  # as in ListAdmin
+
+    def audit_targets(self, row: Any) -> list[str]:
+        """Return how the audit trail names an operator or a group."""
+        return [f"{self.kind}:{row}"]
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Offer what the operator may give."""

@@ -3,6 +3,7 @@
 Whatever changes something is a POST of such a form; the theme's action buttons are links, so they only lead here.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,6 +18,8 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
@@ -26,9 +29,18 @@ from core.models import Program
 from core.services import idempotency
 
 REASON_LENGTH = 500
+HISTORY = _("History")
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., HttpResponse])
+
+
+def pretty(value: Any) -> SafeString | str:
+    """Return JSON as indented text."""
+    if value is None:
+        return "-"
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return format_html('<pre class="whitespace-pre-wrap text-xs">{}</pre>', text)
 
 
 def button(description: Any, *, url_path: str, permission: str, **look: Any) -> Callable[[F], F]:

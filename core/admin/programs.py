@@ -7,9 +7,12 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -19,10 +22,30 @@ from core.admin.ground import (
 )
 from core.models import Market, Program
 from core.services import audit
+from core.services.markets import MarketInUse, require_unused
+
+
+class MarketForms(BaseInlineFormSet):  # type: ignore[type-arg]
+    """Keeps markets that orders or definitions name: they would name nothing then."""
+
+    def clean(self) -> None:
+        """Refuse to remove or rename a market in use."""
+        super().clean()
+        for form in self.forms:
+            is_renamed = form.instance.pk and "code" in form.changed_data
+            if form.instance.pk and (is_renamed or form.cleaned_data.get("DELETE")):
+                market = Market.objects.get(pk=form.instance.pk)
+                try:
+                    require_unused(market)
+                except MarketInUse as error:
+                    told = {"code": market.code, "by": gettext(error.by)}
+                    text = gettext("Market %(code)s keeps its code and stays: %(by)s name it.")
+                    raise ValidationError(text % told) from error
 
 
 class MarketInline(TabularInline):  # type: ignore[misc]
     model = Market
+    formset = MarketForms
     extra = 0
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget}}
 
@@ -38,7 +61,11 @@ class ProgramAdmin(ListAdmin):
     has_add_permission = has_delete_permission = never
 
     def search_condition(self, term: str) -> Q:
-        return Q(code__startswith=term)
+        return Q(code__istartswith=term)
+
+    def audit_targets(self, row: Program) -> list[str]:
+        codes = row.markets.values_list("code", flat=True)
+        return [f"program:{row.code}", f"program {row.code}", *(f"market {code}" for code in codes)]
 
     def save_model(self, request: HttpRequest, obj: Program, form: Any, change: bool) -> None:
         form.before = _describe(Program.objects.get(pk=obj.pk))

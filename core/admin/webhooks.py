@@ -24,7 +24,8 @@ from unfold.widgets import (
 )
 
 from core.admin import pages
-from core.admin.ground import ReadOnlyAdmin, ReadOnlyInline, StateColumn, link, pretty
+from core.admin.ground import ReadOnlyAdmin, ReadOnlyInline, StateColumn, link
+from core.admin.pages import pretty
 from core.event_types import EventType
 from core.models import Event, Program, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from core.outgoing import ForbiddenUrl
@@ -96,6 +97,9 @@ class WebhookEndpointAdmin(StateColumn, ReadOnlyAdmin):
         hidden = {"enable"} if is_enabled else {"disable", "test"}
         found = super().get_actions_detail(request, object_id)
         return [one for one in found if one.method.original_function_name not in hidden]
+
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"webhook endpoint {row.public_id}"]
 
     @display(description=_("State"), label={"enabled": "success", "failing": "warning", "disabled": "danger"})  # type: ignore[untyped-decorator]
     def state(self, endpoint: WebhookEndpoint) -> tuple[str, str]:

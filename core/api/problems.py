@@ -12,6 +12,7 @@ from django.http.request import UnreadablePostError
 from pydantic import BaseModel, ValidationError
 from rest_framework import exceptions
 
+from core.patterns import say_pattern
 from core.request_id import get_request_id
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,8 @@ def pointer(location: Sequence[int | str]) -> str:
 def _sentence(detail: Any) -> str:
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
+    if detail["type"] == "string_pattern_mismatch":
+        return say_pattern(detail["ctx"]["pattern"])
     return str(detail["msg"])
 
 

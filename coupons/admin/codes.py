@@ -33,6 +33,9 @@ class CodeBatchAdmin(StateColumn, ReadOnlyAdmin):
     )
     actions_detail = ("download", "stop")
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"coupon {row.definition.code}"]
+
     @admin.display(description=_("Batch"))
     def number(self, batch: CodeBatch) -> int:
         return batch.pk
@@ -96,6 +99,9 @@ class CouponCodeAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     fields = ("program", "text", "definition", "shown_batch", "is_shared", "claimant", "made_at", "disabled_at")
     actions_detail = ("disable",)
+
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"coupon {row.definition.code}"]
 
     def search_condition(self, term: str) -> Q:
         programs = list(Program.objects.values_list("id", flat=True))

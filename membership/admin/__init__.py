@@ -35,8 +35,8 @@ MEMBERS_PER_SEARCH = 50
 
 
 def find_members(term: str) -> QuerySet[Member]:
-    """Return the members whose external id begins with the term. Naming the programs lets the unique index answer."""
-    return Member.objects.filter(program_id__in=_program_ids(), external_id__startswith=term)
+    """Return the members whose external id begins with the term, in any case. The programs let an index answer."""
+    return Member.objects.filter(program_id__in=_program_ids(), external_id__istartswith=term)
 
 
 def _program_ids() -> list[int]:
@@ -48,7 +48,11 @@ class OfMemberAdmin(ReadOnlyAdmin):
 
     search_fields = ("member__external_id",)
     search_help_text = _("Member id, or its beginning")
-    ordering = ("-id",)
+    ordering: tuple[str, ...] = ("-id",)
+
+    def audit_targets(self, row: Any) -> list[str]:
+        own = [f"{row._meta.model_name} {getattr(row, 'external_id', row.pk)}"]
+        return own if row.member is None else [*own, f"member {row.member.external_id}"]
 
     def search_condition(self, term: str) -> Q:
         found = find_members(term).order_by("external_id").values_list("id", flat=True)
@@ -133,8 +137,11 @@ class MemberAdmin(ReadOnlyAdmin):
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
         return (found.order_by("program_id", "external_id") if search_term.strip() else found), has_duplicates
 
+    def audit_targets(self, row: Member) -> list[str]:
+        return [f"member {row.external_id}"]
+
     def search_condition(self, term: str) -> Q:
-        return Q(program_id__in=_program_ids(), external_id__startswith=term)
+        return Q(program_id__in=_program_ids(), external_id__istartswith=term)
 
 
 class OrderLineInline(ReadOnlyInline):
@@ -169,7 +176,7 @@ class OrderLineInline(ReadOnlyInline):
 
 
 class _FactAdmin(OfMemberAdmin):
-    list_filter = ("program",)
+    list_filter: Any = ("program",)
     list_select_related: tuple[str, ...] = ("program", "member")
     search_fields = ("external_id",)
 
@@ -185,7 +192,7 @@ class OrderAdmin(_OrderColumns, _FactAdmin):
     inlines = [OrderLineInline, OrderRefundInline]
 
     def search_condition(self, term: str) -> Q:
-        keys = OrderKey.objects.filter(program_id__in=_program_ids(), external_id__startswith=term)
+        keys = OrderKey.objects.filter(program_id__in=_program_ids(), external_id__istartswith=term)
         found = list(keys.order_by("external_id").values_list("order_id", flat=True)[: self.list_per_page])
         return Q(pk__in=found) if found else super().search_condition(term)
 
@@ -229,7 +236,7 @@ class RefundAdmin(_RefundColumns, _FactAdmin):
     inlines = [RefundLineInline]
 
     def search_condition(self, term: str) -> Q:
-        refunds = Refund.objects.filter(program_id__in=_program_ids(), external_id__startswith=term)
+        refunds = Refund.objects.filter(program_id__in=_program_ids(), external_id__istartswith=term)
         found = list(refunds.order_by("external_id").values_list("id", flat=True)[: self.list_per_page])
         return Q(pk__in=found) if found else super().search_condition(term)
 

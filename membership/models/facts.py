@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from core.models import Program
-from membership.models.members import Member
+from membership.models.members import Member, any_case
 
 
 class OrderKey(models.Model):
@@ -17,6 +17,7 @@ class OrderKey(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="orderkey_external_id", fields=["program", "external_id"])]
+        indexes = [any_case("orderkey_any_case")]
 
     def __str__(self) -> str:
         return self.external_id
@@ -158,7 +159,10 @@ class Refund(models.Model):
 
     class Meta:
         ordering = ["refunded_at", "external_id"]
-        indexes = [models.Index(name="refund_member_refunded", fields=["member", "refunded_at"])]
+        indexes = [
+            models.Index(name="refund_member_refunded", fields=["member", "refunded_at"]),
+            any_case("refund_any_case"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 name="refund_external_id", fields=["program", "external_id", "member"], nulls_distinct=False

@@ -1,9 +1,15 @@
 """Members of a program."""
 
 from django.db import models
+from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
 from core.models import Program
+
+
+def any_case(name: str) -> models.Index:
+    """Return the index by which operators find ids that begin with some letters, in upper or lower case."""
+    return models.Index("program", Upper("external_id"), name=name)
 
 
 class MemberKind(models.TextChoices):
@@ -41,6 +47,7 @@ class Member(models.Model):
             ("suspend_member", "Can suspend and reactivate members"),
         ]
         constraints = [models.UniqueConstraint(name="member_external_id", fields=["program", "external_id"])]
+        indexes = [any_case("member_any_case")]
 
     def __str__(self) -> str:
         return self.external_id

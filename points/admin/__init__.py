@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from core.admin import RowsInline, link, pages
+from core.admin.filters import LatestDaysFilter
 from core.money import format_minor
 from membership.admin import OfMemberAdmin
 from membership.models import Activity, Order, OrderEdit, OrderLine, Refund, RefundLine
@@ -222,6 +223,10 @@ class ReversalForm(pages.ReasonForm):
 class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     list_display = ("__str__", "member", "wallet", "kind", "shown_moves", "effective_at", "recorded_at")
     list_select_related = ("member", "wallet")
+    list_filter = ("kind", "wallet", ("recorded_at", LatestDaysFilter))
+    list_filter_submit = True
+    list_before_template = "points/latest_days.html"
+    ordering = ("-recorded_at", "-id")
     fields = (
         *("explanation", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
         "shown_hash",

@@ -66,6 +66,9 @@ class ReferralAdmin(ReadOnlyAdmin):
     actions_list = ("k_factor",)
     actions_detail = ("approve", "reject", "settle_again", "tree")
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"referral {row.pk}", f"member {row.member.external_id}"]
+
     def search_condition(self, term: str) -> Q:
         found = list(find_members(term).order_by("external_id").values_list("id", flat=True)[:MEMBERS_PER_SEARCH])
         return Q(member_id__in=found) | Q(referrer_id__in=found)

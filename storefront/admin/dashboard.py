@@ -9,7 +9,7 @@ from typing import Any
 from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 
 from analytics import figures
 from analytics.figures import ActiveMembers, Outstanding, TierCount, WalletMonths
@@ -92,7 +92,8 @@ def build(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cached(name: str, program: Program, compute: Any) -> Any:
-    return cache.get_or_set(f"dashboard:{name}:{program.pk}:{program.revision}", compute, CACHE_SECONDS)
+    key = f"dashboard:{name}:{program.pk}:{program.revision}:{get_language()}"  # what is kept has words in it
+    return cache.get_or_set(key, compute, CACHE_SECONDS)
 
 
 def _member_figures(program: Program, at: datetime) -> MemberFigures:

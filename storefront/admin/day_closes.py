@@ -74,6 +74,9 @@ class DayCloseAdmin(StateColumn, ReadOnlyAdmin):
     inlines = [StepInline]
     actions_list = ("close_now",)
 
+    def audit_targets(self, row: Any) -> list[str]:
+        return [f"close {row.program.code} {row.day}"]
+
     @display(description=_("State"), label={"finished": "success", "running": "info", "stopped": "danger"})  # type: ignore[untyped-decorator]
     def state(self, close: DayClose) -> tuple[str, str]:
         if close.finished_at is not None:
