@@ -33,6 +33,7 @@ class EventType(models.TextChoices):
     COUPON_REDEEMED = "coupon.redeemed"
     COUPON_RELEASED = "coupon.released"
     COUPON_REVERSED = "coupon.reversed"
+    COUPON_CODES_GUESSED = "coupon.codes_guessed"
     REFERRAL_BOUND = "referral.bound"
     REFERRAL_QUALIFIED = "referral.qualified"
     REFERRAL_FLAGGED = "referral.flagged"

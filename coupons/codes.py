@@ -1,12 +1,14 @@
-"""The texts of coupon codes: how one that is typed is read, and how random ones are drawn."""
+"""The texts of coupon codes: what one that people choose may be, and how random ones are drawn."""
 
 import math
 import secrets
 from collections.abc import Callable
 from functools import reduce
 
-# Source: Crockford's base 32. U is in no random code; what people choose may have it.
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+from django.utils.translation import gettext
+
+from core.typed_codes import ALPHABET, BadCode, check_chosen, clean, key
+
 LONGEST = 40
 SHORTEST = 3
 LONGEST_PREFIX = 12
@@ -16,7 +18,6 @@ SPARE_BITS = 35
 SINGLE_SYMBOLS = 13
 
 _BITS = 5
-_READ_AS = str.maketrans("OIL", "011")
 _LOW_BITS = bytes(value & 31 for value in range(256))
 _AS_TEXT = ALPHABET.encode().ljust(256, b"?")
 _VALUES = {symbol: value for value, symbol in enumerate(ALPHABET)}
@@ -24,19 +25,23 @@ _VALUES = {symbol: value for value, symbol in enumerate(ALPHABET)}
 Random = Callable[[int], bytes]
 
 
-def normalize(text: str) -> str:
-    """Return a code as it is stored: upper case, without blanks and hyphens, O read as 0, I and L as 1."""
-    return "".join(text.upper().split()).replace("-", "").translate(_READ_AS)
+def check_text(text: str) -> str:
+    """Return the spelling of a code that people chose, such as `SHOES20`.
+
+    Raises: BadCode.
+    """
+    return check_chosen(text, shortest=SHORTEST, longest=LONGEST)
 
 
-def is_text(text: str) -> bool:
-    """Tell whether a normalized text can be a code."""
-    return SHORTEST <= len(text) <= LONGEST and all(symbol in _VALUES or symbol == "U" for symbol in text)
+def check_prefix(text: str) -> str:
+    """Return the spelling of what random codes are to begin with; it may be empty.
 
-
-def is_prefix(text: str) -> bool:
-    """Tell whether a normalized text can begin random codes."""
-    return len(text) <= LONGEST_PREFIX and all(symbol in _VALUES for symbol in text)
+    Raises: BadCode.
+    """
+    spelling = check_chosen(text, shortest=0, longest=LONGEST_PREFIX) if clean(text) else ""
+    if "U" in key(spelling):
+        raise BadCode(gettext("random codes have no U, so that their last symbol can check the others"))
+    return spelling
 
 
 def symbols_for(live: int) -> int:
@@ -47,12 +52,12 @@ def symbols_for(live: int) -> int:
 def draw(
     count: int, *, prefix: str = "", symbols: int = SINGLE_SYMBOLS, random: Random = secrets.token_bytes
 ) -> list[str]:
-    """Return random codes in ascending order: the prefix, so many random symbols, the check symbol.
+    """Return random codes in ascending order: the key of the prefix, so many random symbols, the check symbol.
 
     All codes are worked out at once, symbol by symbol: a column is one text of `count` bytes.
     """
     stream = random(count * symbols).translate(_LOW_BITS)
-    columns = [bytes([_VALUES[symbol]]) * count for symbol in prefix]
+    columns = [bytes([_VALUES[symbol]]) * count for symbol in key(prefix)]
     columns += [stream[first::symbols] for first in range(symbols)]
     columns.append(_check(columns, count))
     width = len(columns)
@@ -64,7 +69,7 @@ def draw(
 
 
 def has_check(text: str) -> bool:
-    """Tell whether a normalized text ends with the check symbol of what stands before it."""
+    """Tell whether the key of a code ends with the check symbol of what stands before it."""
     if len(text) < SHORTEST or not all(symbol in _VALUES for symbol in text):
         return False
     values = [bytes([_VALUES[symbol]]) for symbol in text]

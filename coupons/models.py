@@ -51,8 +51,9 @@ class CounterShard(models.Model):
 class CodeBatch(models.Model):
     """A job that makes unique codes of a definition, a chunk at a time; what is left goes on where it ended.
 
-    `symbols`: the random ones of each code, between the prefix and the check symbol. While a worker has the batch, it
-    is leased; what keeps a chunk from being made twice is `made`, which only grows from what was seen.
+    `prefix` is spelled as it was chosen. `symbols`: the random ones of each code, between the prefix and the check
+    symbol. While a worker has the batch, it is leased; what keeps a chunk from being made twice is `made`, which only
+    grows from what was seen.
     """
 
     definition = models.ForeignKey(CouponDefinition, models.PROTECT, related_name="batches")
@@ -81,10 +82,15 @@ class CodeBatch(models.Model):
 
 
 class CouponCode(models.Model):
-    """An issued code, normalised. Shared ones are claimed by many; one of a batch, or a member's own, once."""
+    """A code by which a coupon is had. Shared ones are claimed by many; one of a batch, or a member's own, once.
+
+    `text` is what is compared, `core.typed_codes.key` of what was chosen or drawn. `spelling` is how it is shown, and
+    empty where that is the text.
+    """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
     text = models.CharField(max_length=40, db_collation="C")
+    spelling = models.CharField(max_length=40, db_default="", default="")
     definition = models.ForeignKey(CouponDefinition, models.PROTECT, related_name="codes", db_index=False)
     batch = models.ForeignKey(CodeBatch, models.PROTECT, related_name="codes", null=True)
     is_shared = models.BooleanField(default=False)
@@ -101,7 +107,12 @@ class CouponCode(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.text
+        return self.shown
+
+    @property
+    def shown(self) -> str:
+        """Return the code as it is shown."""
+        return self.spelling or self.text
 
 
 class ClaimState(models.TextChoices):

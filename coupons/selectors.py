@@ -7,14 +7,14 @@ from typing import Literal
 
 from django.db.models import Count, F, QuerySet, Sum
 
+from core import typed_codes
 from core.models import Program
-from coupons.codes import normalize
 from coupons.models import Claim, ClaimState, CounterShard, CouponCode
 from coupons.published import Offer, get_offer, list_offers
 from coupons.rules import Candidate
 
-# unknown: the member can have nothing by this code, and is not told why.
-CodeRefusal = Literal["unknown", "already_used", "all_given_out"]
+# unknown: the member can have nothing by this code, and is not told why. too_many_codes: it was not read.
+CodeRefusal = Literal["unknown", "already_used", "all_given_out", "too_many_codes"]
 _CODE_KEY = "code:"
 
 
@@ -52,7 +52,7 @@ def list_candidates(
     found += [_of_offer(offer, f"offer:{offer.version_id}") for offer in automatic if offer.definition_id not in spent]
     refused: dict[str, CodeRefusal] = {}
     for text in codes:
-        code = typed.get(normalize(text))
+        code = typed.get(typed_codes.key(text))
         offer = by_code.get(code.pk) if code else None
         reason = _refuse_code(code, offer, member_id, claims, spent)
         if reason is not None:
@@ -79,7 +79,7 @@ def _open_claims(member_id: int, at: datetime) -> QuerySet[Claim]:
 
 
 def _find_codes(program: Program, texts: Iterable[str]) -> dict[str, CouponCode]:
-    wanted = {normalize(text) for text in texts}
+    wanted = {typed_codes.key(text) for text in texts}
     if not wanted:
         return {}
     return {code.text: code for code in CouponCode.objects.filter(program=program, text__in=wanted)}

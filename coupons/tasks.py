@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import shared_task
 
-from coupons.services import code_batches, redemptions
+from coupons.services import code_batches, guessing, redemptions
 
 
 @shared_task(name="coupons.release_lapsed", soft_time_limit=120, time_limit=150)
@@ -25,3 +25,9 @@ def start_batches(**_kwargs: Any) -> None:
     """Ask for a worker for each batch that has none. Safe to run twice and side by side."""
     for batch_id in code_batches.list_waiting():
         make_codes.delay(batch_id=batch_id)
+
+
+@shared_task(name="coupons.tell_of_guessing", soft_time_limit=60, time_limit=90)
+def tell_of_guessing(*, program_id: int, wrong_codes: int, **_kwargs: Any) -> None:
+    """Publish that many wrong codes were tried within a minute. Twice, it is told twice."""
+    guessing.publish_alarm(program_id=program_id, wrong_codes=wrong_codes, at=datetime.now(UTC))

@@ -33,7 +33,7 @@ class ReferralPolicyVersion(Version):
 
 
 class ReferralCode(models.Model):
-    """A code that friends are given. `key` is what is compared, `text` what is shown: see `referrals.rules.code_key`.
+    """A code that friends are given. `key` is what is compared, `text` what is shown: see `core.typed_codes.key`.
 
     A member has one code that was made, and any number of vanity codes. All of them stay valid; the newest is shown.
     """

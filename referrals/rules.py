@@ -1,42 +1,11 @@
-"""Arithmetic of referrals without a database: codes, who hangs together, scores."""
+"""Arithmetic of referrals without a database: who hangs together, scores."""
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 N = TypeVar("N", bound=Hashable)
-
-# Crockford's base 32: no I, L, O, U.
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-CODE_LENGTH = 8
-_LOOK_ALIKES = str.maketrans("OIL", "011")
-_VANITY = re.compile(r"[A-Za-z0-9]+([-_ ]?[A-Za-z0-9]+)*")
-VANITY_LENGTH = (4, 24)
-
-
-class BadCode(ValueError):
-    """A vanity code has a form that none may have."""
-
-
-def code_key(text: str) -> str:
-    """Return what is compared of a code: capitals, no separators, and letters that look like digits are digits."""
-    plain = unicodedata.normalize("NFKC", text).upper()
-    return re.sub(r"[-_\s]", "", plain).translate(_LOOK_ALIKES)
-
-
-def check_vanity(text: str) -> str:
-    """Return a vanity code as it is shown.
-
-    Raises: BadCode.
-    """
-    shown = unicodedata.normalize("NFKC", text).strip().upper()
-    shortest, longest = VANITY_LENGTH
-    if not shortest <= len(shown) <= longest or not _VANITY.fullmatch(shown) or not shown.isascii():
-        raise BadCode(f"a code has {shortest} to {longest} letters and digits, with - _ or a space between them")
-    return shown
 
 
 def connect(pairs: Iterable[tuple[N, N]]) -> dict[N, N]:

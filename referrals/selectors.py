@@ -6,11 +6,11 @@ from functools import lru_cache
 
 from django.db import connection
 
+from core import typed_codes
 from core.models import Program, Version
 from core.versions import in_force
 from referrals.definitions import Milestone, ReferralTerms
 from referrals.models import Referral, ReferralCode, ReferralPolicyVersion, ReferralState
-from referrals.rules import code_key
 
 # What an order is worth: paid, with what edits added, less what came back, whether the refund names the order or its
 # lines do. One that is back with all its units is worth nothing, whatever was kept of its money.
@@ -73,7 +73,7 @@ def _read_terms(version_id: int, currency: str) -> ReferralTerms:
 
 def find_code(*, program_id: int, text: str) -> ReferralCode | None:
     """Return the code that somebody typed."""
-    codes = ReferralCode.objects.filter(program_id=program_id, key=code_key(text)[:32])
+    codes = ReferralCode.objects.filter(program_id=program_id, key=typed_codes.key(text))
     return codes.select_related("member").first()
 
 

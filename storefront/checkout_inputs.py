@@ -38,13 +38,15 @@ class QuoteChanged(Exception):
 class CheckoutInput:
     """A basket, whose it is (empty: a guest's), and what they want to use: coupon codes typed in, points of a wallet.
 
-    wallet: its code, empty for no points. points: at most so many, None for as many as can be used.
+    wallet: its code, empty for no points. points: at most so many, None for as many as can be used. unread_codes: codes
+    that were typed and are not looked up, because too many before them were wrong.
     """
 
     basket: pricing.Basket
     member: str = ""
     channel: str = ""
     codes: tuple[str, ...] = ()
+    unread_codes: tuple[str, ...] = ()
     wallet: str = ""
     points: int | None = None
 
@@ -57,4 +59,5 @@ class CheckoutInput:
         """Return what was stored."""
         basket = told["basket"]
         lines = tuple(pricing.Line(**line) for line in basket["lines"])
-        return cls(**told | {"basket": pricing.Basket(**basket | {"lines": lines}), "codes": tuple(told["codes"])})
+        codes = {name: tuple(told.get(name, ())) for name in ("codes", "unread_codes")}
+        return cls(**told | codes | {"basket": pricing.Basket(**basket | {"lines": lines})})

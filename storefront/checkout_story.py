@@ -116,6 +116,7 @@ def _unknown_code(reason: CodeRefusal) -> str:
         "unknown": _("This code is not valid."),
         "already_used": _("This code has been used."),
         "all_given_out": _("All coupons of this code have been given out."),
+        "too_many_codes": _("Too many codes were wrong; this one can be tried again in a little while."),
     }
     return texts[reason]
 

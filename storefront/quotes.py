@@ -87,7 +87,7 @@ def work_out(*, program: Program, told: CheckoutInput, at: datetime) -> Quote:
         if spender is None:
             return _NO_COUPONS
         found = quotes.quote_basket(program=program, member=spender, basket=basket, codes=told.codes, at=at)
-        unknown_codes.update(found.unknown_codes)
+        unknown_codes.update(found.unknown_codes | dict.fromkeys(told.unread_codes, "too_many_codes"))
         return found.evaluation
 
     price = pricing.price(

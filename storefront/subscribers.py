@@ -75,6 +75,12 @@ def announce_reward(*, program_id: int, payload: dict[str, Any], at: datetime) -
     referral_news.announce_reward(program_id=program_id, reward_id=payload["reward"], state=payload["state"], at=at)
 
 
+@subscribe("coupons.codes_guessed", name="storefront.announce")
+def announce_guessing(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell that many wrong codes were tried."""
+    coupon_news.announce_guessing(program_id=program_id, wrong_codes=payload["wrong_codes"], at=at)
+
+
 @subscribe("coupons.claimed", name="storefront.announce")
 def announce_claims(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell who got a coupon."""

@@ -14,6 +14,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from core.api import addresses
 from core.api.pages import PageOf
 from core.api.problems import CONTENT_TYPE, ProblemBody
 
@@ -48,6 +49,15 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 OPTIONAL_IDEMPOTENCY_KEY = OpenApiParameter(
     IDEMPOTENCY_KEY.name, IDEMPOTENCY_KEY.type, IDEMPOTENCY_KEY.location, description=IDEMPOTENCY_KEY.description
+)
+
+
+SHOPPER_ADDRESS = OpenApiParameter(
+    addresses.HEADER,
+    {"type": "string", "maxLength": 45},
+    OpenApiParameter.HEADER,
+    description="The IP address of the shopper who typed the codes, where your server calls: wrong ones are counted "
+    "for it, too. Ignored with a member token, whose browser calls by itself.",
 )
 
 

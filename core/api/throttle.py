@@ -34,9 +34,7 @@ local following = arrival + step
 if following - now > window then
     return {0, math.ceil(following - now - window)}
 end
-if ARGV[3] == '1' then
-    redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.ceil((following - now) / 1000))
-end
+redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.ceil((following - now) / 1000))
 return {math.floor((window - (following - now)) / step), 0}
 """
 
@@ -52,9 +50,14 @@ def _script() -> Any:
     return client.register_script(_SCRIPT)
 
 
-def count(name: str, *, limit: int, is_counted: bool = True) -> tuple[int, float]:
-    """Count a call, or only look, and return how many are left and, if none was, the seconds to wait."""
-    remaining, wait = _script()(keys=[f"rate:{name}"], args=[WINDOW_SECONDS * 1_000_000, limit, int(is_counted)])
+def client() -> Any:
+    """Return the Redis in which is counted. One that does not answer is not waited for."""
+    return _script().registered_client
+
+
+def count(name: str, *, limit: int) -> tuple[int, float]:
+    """Count a call and return how many are left and, if none was, the seconds to wait."""
+    remaining, wait = _script()(keys=[f"rate:{name}"], args=[WINDOW_SECONDS * 1_000_000, limit])
     return int(remaining), wait / 1_000_000
 
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from core import timestamps
+from core.typed_codes import clean
 
 # Exact in every JSON reader.
 MAX_INTEGER = 2**53 - 1
@@ -38,6 +39,18 @@ def _said(reason: str) -> str:
     return reason
 
 
+def _typed(text: str) -> str:
+    code = clean(text)
+    if not code:
+        raise ValueError("write the code")
+    return code
+
+
+def _typed_codes(texts: list[str]) -> list[str]:
+    """Clean each code; a field that was left empty names none."""
+    return [code for text in texts if (code := clean(text))]
+
+
 def _flag(value: Any) -> Any:
     if value in {"true", "false"}:
         return value == "true"
@@ -51,6 +64,9 @@ ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, patt
 Name = Annotated[str, StringConstraints(max_length=63, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
 Reason = Annotated[Text, AfterValidator(_said)]
+# A code that somebody typed or pasted, cleaned before anything else is asked of it.
+TypedCode = Annotated[str, AfterValidator(_typed)]
+TypedCodes = Annotated[list[str], AfterValidator(_typed_codes)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Instant = timestamps.Instant

@@ -14,10 +14,10 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 from unfold.enums import ActionVariant
 
+from core import typed_codes
 from core.admin import ReadOnlyAdmin, StateColumn, link, pages
 from core.models import Program
 from coupons.admin.giving import MAKE_CODES
-from coupons.codes import normalize
 from coupons.models import CodeBatch, CouponCode
 from coupons.services import code_batches
 from membership.models import Member
@@ -92,12 +92,12 @@ class CodeBatchAdmin(StateColumn, ReadOnlyAdmin):
 
 @admin.register(CouponCode)
 class CouponCodeAdmin(ReadOnlyAdmin):
-    list_display = ("text", "definition", "is_shared", "is_claimed", "made_at", "disabled_at")
+    list_display = ("shown_code", "definition", "is_shared", "is_claimed", "made_at", "disabled_at")
     list_select_related = ("definition",)
     search_fields = ("text",)
     search_help_text = _("The whole code, or its beginning")
     ordering = ("-id",)
-    fields = ("program", "text", "definition", "shown_batch", "is_shared", "claimant", "made_at", "disabled_at")
+    fields = ("program", "shown_code", "definition", "shown_batch", "is_shared", "claimant", "made_at", "disabled_at")
     actions_detail = ("disable",)
 
     def audit_targets(self, row: Any) -> list[str]:
@@ -105,7 +105,11 @@ class CouponCodeAdmin(ReadOnlyAdmin):
 
     def search_condition(self, term: str) -> Q:
         programs = list(Program.objects.values_list("id", flat=True))
-        return Q(program__in=programs, text__startswith=normalize(term))
+        return Q(program__in=programs, text__startswith=typed_codes.key(term))
+
+    @admin.display(description=_("Code"))
+    def shown_code(self, code: CouponCode) -> str:
+        return code.shown
 
     @admin.display(description=_("Claimed"), boolean=True)
     def is_claimed(self, code: CouponCode) -> bool:

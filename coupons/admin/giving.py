@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from core.admin import pages
-from coupons.codes import LONGEST_PREFIX
+from core.typed_codes import BadCode
 from coupons.models import CodeBatch, CouponCode, CouponDefinition
 from coupons.services import claims, code_batches, issuing
 from coupons.tasks import make_codes
@@ -46,7 +46,6 @@ class BatchForm(pages.OnceForm):
     beginning = forms.CharField(
         label=_("Beginning"),
         required=False,
-        max_length=LONGEST_PREFIX,
         widget=UnfoldAdminTextInputWidget,
         help_text=_("Letters and digits that every code begins with. May be left empty."),
     )
@@ -57,9 +56,10 @@ class CodeForm(pages.QuestionForm):
 
     text = forms.CharField(
         label=_("Text"),
-        max_length=40,
         widget=UnfoldAdminTextInputWidget,
-        help_text=_("Letters and digits, such as SUMMER10. O counts as 0, I and L as 1; case does not matter."),
+        help_text=_(
+            "Such as SUMMER10. Case, separators and look-alikes such as 0 and O do not count when it is typed."
+        ),
     )
     is_shared = forms.BooleanField(
         label=_("For everybody"), required=False, initial=True, help_text=_("Unchecked: for the first who types it.")
@@ -128,8 +128,8 @@ class GivingActions:
         if request.method == "POST" and form.is_valid():
             try:
                 code = _create_code(request, coupon, form)
-            except code_batches.BadBatch as refusal:
-                form.add_error("text", refusal.reason)
+            except BadCode as refusal:
+                form.add_error("text", str(refusal))
             except code_batches.CodeTaken as refusal:
                 form.add_error("text", explain_refusal(refusal))
             else:

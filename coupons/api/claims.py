@@ -1,27 +1,28 @@
 """The coupons of a member: listed, claimed, issued, revoked."""
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import django_filters
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.openapi import IDEMPOTENCY_KEY, OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.addresses import find_shopper_address
+from core.api.openapi import IDEMPOTENCY_KEY, OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_ADDRESS, operation
 from core.api.pages import PageOf
-from core.api.types import Answer, Body, Code, ExternalId, Instant, Outcome, Reason
+from core.api.types import Answer, Body, Code, ExternalId, Instant, Outcome, Reason, TypedCode
 from core.api.views import idempotent
 from core.models import Scope
-from coupons.api.guessing import note_failure, refuse_guessing
+from coupons.api import guessing
 from coupons.api.problems import unknown_claim
 from coupons.models import Claim, ClaimState
 from coupons.selectors import list_claims
 from coupons.services import claims
 from membership.api.members import MemberView
-
-TypedCode = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class ClaimBody(Body):
@@ -82,7 +83,16 @@ class ClaimFilter(django_filters.FilterSet):  # type: ignore[misc]
     state = django_filters.ChoiceFilter(choices=[(one, one) for one in ("open", "held", "used")])
 
 
-class ClaimsView(MemberView):
+class TypedCodesView(MemberView):
+    """A view of a member that reads codes somebody typed."""
+
+    def trying(self, codes: Sequence[str]) -> AbstractContextManager[guessing.Tries]:
+        """Take a try for each code that is not known: see `guessing.reserve`."""
+        address = find_shopper_address(self.request)
+        return guessing.reserve(program=self.program, member_id=self.member.pk, address=address, codes=codes)
+
+
+class ClaimsView(TypedCodesView):
     scopes = {"GET": Scope.COUPONS_READ, "POST": Scope.COUPONS_CLAIM}
     is_open_to_members = True
     filterset_class = ClaimFilter
@@ -95,30 +105,31 @@ class ClaimsView(MemberView):
     @operation(
         summary="Claim a coupon",
         description="A code that is unknown, disabled or another member's is refused alike (`code_not_available`); who "
-        "tries many is slowed down (`too_many_codes`).",
+        "tries many has to wait before another one is read (`too_many_codes`).",
         body=ClaimBody,
         answers={201: ClaimRecorded, 200: ClaimRecorded},
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, SHOPPER_ADDRESS],
     )
     @idempotent(is_required=True)
     def post(self, request: Request, **_address: Any) -> Response:
         body = self.read(ClaimBody)
-        if body.code is not None:
-            refuse_guessing(program_id=self.program.pk, member_id=self.member.pk)
         # The key's digest names the claim for ever; the record of the key lapses.
         key = hashlib.sha256(f"{self.caller.name}:{request.headers['Idempotency-Key']}".encode()).hexdigest()
-        try:
-            claim = claims.claim(
-                program=self.program,
-                member_id=self.member.pk,
-                definition=body.coupon or "",
-                code=body.code or "",
-                source=f"{_CLIENT}{key}",
-                at=self.at,
-            )
-        except claims.CodeNotAvailable:
-            note_failure(program_id=self.program.pk, member_id=self.member.pk)
-            raise
+        with self.trying([body.code] if body.code else []) as tries:
+            guessing.refuse_unread(tries)
+            try:
+                claim = claims.claim(
+                    program=self.program,
+                    member_id=self.member.pk,
+                    definition=body.coupon or "",
+                    code=body.code or "",
+                    source=f"{_CLIENT}{key}",
+                    at=self.at,
+                )
+            except claims.CodeNotAvailable:
+                tries.note_read(wrong=tries.readable)
+                raise
+            tries.note_read(wrong=())
         return _recorded(claim)
 
 
@@ -181,7 +192,7 @@ def show_claim(claim: Claim) -> dict[str, Any]:
         "coupon": claim.definition.code,
         "version": claim.version.number,
         "name": claim.version.definition["name"],
-        "code": claim.code.text if claim.code else None,
+        "code": claim.code.shown if claim.code else None,
         "state": ClaimState(claim.state).value,
         "source": None if claim.source.startswith(_CLIENT) else claim.source or None,
         "claimed_at": claim.claimed_at,

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from django.http import HttpResponseBase, StreamingHttpResponse
-from pydantic import Field, StrictBool, StrictInt, StringConstraints
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,6 +12,7 @@ from core.api.types import Answer, Body, Instant, Outcome
 from core.api.views import ApiView, idempotent
 from core.models import Scope
 from coupons.api.problems import unknown_batch, unknown_coupon
+from coupons.codes import check_prefix, check_text
 from coupons.models import CodeBatch, CouponDefinition
 from coupons.services import code_batches
 
@@ -20,7 +21,7 @@ class CodeBatchBody(Body):
     """How many codes are wanted, and what each begins with."""
 
     count: Annotated[StrictInt, Field(ge=1, le=code_batches.MOST_CODES)]
-    prefix: Annotated[str, StringConstraints(max_length=12, pattern=r"^[0-9A-TV-Za-tv-z-]*$")] = ""
+    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
 
 
 class CodeBatchQuery(Body):
@@ -44,14 +45,17 @@ class CodeBatchAnswer(Answer):
 
 
 class CodeBody(Body):
-    """A code that people chose. Shared: for all who type it; else for the first one."""
+    """A code that people chose, kept as it is spelled. Shared: for all who type it; else for the first one.
 
-    code: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{3}[0-9A-Za-z -]{0,37}$")]
+    It has 3 to 40 letters from A to Z and digits; one hyphen, underscore or blank may stand between two of them.
+    """
+
+    code: Annotated[str, AfterValidator(check_text)]
     is_shared: StrictBool = True
 
 
 class CodeAnswer(Answer):
-    """The code as it is stored."""
+    """The code as it is shown: in the spelling in which it was first made."""
 
     outcome: Outcome
     code: str
@@ -106,7 +110,7 @@ class CodesView(_CouponView):
             at=self.at,
         )
         is_new = made.is_new  # type: ignore[attr-defined]
-        told = {"code": made.text, "coupon": definition.code, "is_shared": made.is_shared}
+        told = {"code": made.shown, "coupon": definition.code, "is_shared": made.is_shared}
         return Response({"outcome": "recorded" if is_new else "repeated"} | told, 201 if is_new else 200)
 
 

@@ -1,22 +1,21 @@
 """What a member's coupons would take off a basket: nothing is written."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from django.utils.translation import get_language
 from pydantic import AfterValidator, Field, StrictInt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.openapi import operation
-from core.api.types import Answer, Body, Currency, ExternalId, Minor, Name, Text
+from core.api.openapi import SHOPPER_ADDRESS, operation
+from core.api.types import Answer, Body, Currency, ExternalId, Minor, Name, Text, TypedCodes
 from core.models import Scope
-from coupons.api.claims import TypedCode
-from coupons.api.guessing import note_failure, refuse_guessing
+from coupons.api.claims import TypedCodesView
 from coupons.explain import explain_applied, explain_refused
 from coupons.models import Claim
 from coupons.rules import Applied, Basket, Line, RefusalReason, Refused
+from coupons.selectors import CodeRefusal
 from coupons.services import quotes
-from membership.api.members import MemberView
 
 MOST_LINES = 500
 MOST_CODES = 10
@@ -46,7 +45,7 @@ class QuoteBody(Body):
     market: Name = ""
     lines: Annotated[list[QuoteLineBody], Field(min_length=1, max_length=MOST_LINES), AfterValidator(_different)]
     shipping_minor: Minor = 0
-    codes: Annotated[list[TypedCode], Field(max_length=MOST_CODES)] = []
+    codes: Annotated[TypedCodes, Field(max_length=MOST_CODES)] = []
 
 
 class LineDiscountAnswer(Answer):
@@ -78,10 +77,13 @@ class RefusedAnswer(Answer):
 
 
 class RefusedCodeAnswer(Answer):
-    """A code that gives nothing: `unknown` may also be disabled or somebody else's."""
+    """A code that gives nothing: `unknown` may also be disabled or somebody else's.
+
+    `too_many_codes`: it was not read, because too many were wrong; quote again a little later.
+    """
 
     code: str
-    reason: Literal["unknown", "already_used", "all_given_out"]
+    reason: CodeRefusal
 
 
 class QuoteAnswer(Answer):
@@ -97,7 +99,7 @@ class QuoteAnswer(Answer):
     gap_minor: int
 
 
-class CouponQuoteView(MemberView):
+class CouponQuoteView(TypedCodesView):
     scopes = {"POST": Scope.COUPONS_READ}
     is_open_to_members = True
 
@@ -107,18 +109,17 @@ class CouponQuoteView(MemberView):
         "checkout does that.",
         body=QuoteBody,
         answers={200: QuoteAnswer},
+        parameters=[SHOPPER_ADDRESS],
     )
     def post(self, _request: Request, **_address: Any) -> Response:
         body = self.read(QuoteBody)
-        if body.codes:
-            refuse_guessing(program_id=self.program.pk, member_id=self.member.pk)
         basket = _basket(body)
-        found = quotes.quote_basket(
-            program=self.program, member=self.member, basket=basket, codes=body.codes, at=self.at
-        )
-        for reason in found.unknown_codes.values():
-            if reason == "unknown":
-                note_failure(program_id=self.program.pk, member_id=self.member.pk)
+        with self.trying(body.codes) as tries:
+            found = quotes.quote_basket(
+                program=self.program, member=self.member, basket=basket, codes=tries.readable, at=self.at
+            )
+            tries.note_read(wrong=[code for code, reason in found.unknown_codes.items() if reason == "unknown"])
+        found.unknown_codes.update(dict.fromkeys(tries.refused, "too_many_codes"))
         return Response(_show(found, basket, self.program.time_zone))
 
 

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
+from core import typed_codes
 from core.calendar import day_start, local_date
 from core.models import Program
 from core.services import audit
@@ -253,7 +254,7 @@ def give_back(claims: list[Claim], *, at: datetime) -> None:
 
 def find_code(*, program: Program, text: str) -> CouponCode | None:
     """Return the code that a text means, whoever it belongs to."""
-    return CouponCode.objects.filter(program=program, text=codes.normalize(text)).first()
+    return CouponCode.objects.filter(program=program, text=typed_codes.key(text)).first()
 
 
 def _find_claimable(program: Program, definition: str, code: str, found: CouponCode | None, at: datetime) -> Offer:

@@ -12,7 +12,8 @@ from django.db.models.functions import Now
 
 from core.models import Program
 from core.services import audit
-from coupons.codes import LONGEST_PREFIX, Random, draw, is_prefix, is_text, normalize, symbols_for
+from core.typed_codes import BadCode, key
+from coupons.codes import Random, check_prefix, check_text, draw, symbols_for
 from coupons.models import CodeBatch, CouponCode, CouponDefinition
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ LEASE = timedelta(seconds=60)
 DRAWS = 5
 CSV_ROWS = 20_000
 
-_COPY = "COPY coupons_couponcode (program_id, text, definition_id, batch_id, is_shared, made_at) FROM STDIN"
+_COPY = "COPY coupons_couponcode (program_id, text, spelling, definition_id, batch_id, is_shared, made_at) FROM STDIN"
 
 
 class BadBatch(Exception):
@@ -53,11 +54,12 @@ def request_batch(
 
     Raises: BadBatch.
     """
-    start = normalize(prefix)
     if not 1 <= count <= MOST_CODES:
         raise BadBatch("count", f"from 1 to {MOST_CODES:,}")
-    if not is_prefix(start):
-        raise BadBatch("prefix", f"at most {LONGEST_PREFIX} letters and digits, and no U")
+    try:
+        start = check_prefix(prefix)
+    except BadCode as error:
+        raise BadBatch("prefix", str(error)) from error
     live = CouponCode.objects.filter(program=program).count() + count
     batch = CodeBatch.objects.create(
         definition=definition,
@@ -120,11 +122,11 @@ def iter_csv(*, batch: CodeBatch) -> Iterator[str]:
     last = 0
     while True:
         rows = CouponCode.objects.filter(batch=batch, pk__gt=last).order_by("pk")
-        found = list(rows.values_list("pk", "text")[:CSV_ROWS])
+        found = list(rows.values_list("pk", "text", "spelling")[:CSV_ROWS])
         if not found:
             return
         last = found[-1][0]
-        yield "".join(f"{text}\r\n" for _, text in found)
+        yield "".join(f"{spelling or text}\r\n" for _, text, spelling in found)
 
 
 @transaction.atomic
@@ -141,19 +143,25 @@ def create_code(
 
     `is_new`: this call made it.
 
-    Raises: BadBatch for a text that is no code; CodeTaken.
-    Idempotency: the text; made again for the same coupon, it is the same code.
+    Raises: BadCode; CodeTaken.
+    Idempotency: what is compared of the text; made again for the same coupon, it is the same code as it was spelled.
     """
-    wanted = normalize(text)
-    if not is_text(wanted):
-        raise BadBatch("text", "3 to 40 letters and digits")
+    spelling = check_text(text)
+    wanted = key(spelling)
     code, is_new = CouponCode.objects.get_or_create(
-        program=program, text=wanted, defaults={"definition": definition, "is_shared": is_shared, "made_at": at}
+        program=program,
+        text=wanted,
+        defaults={
+            "spelling": "" if spelling == wanted else spelling,
+            "definition": definition,
+            "is_shared": is_shared,
+            "made_at": at,
+        },
     )
     if (code.definition_id, code.is_shared) != (definition.pk, is_shared):
         raise CodeTaken
     if is_new:
-        _record("coupon.code_created", definition, actor, {"text": wanted, "is_shared": is_shared}, at)
+        _record("coupon.code_created", definition, actor, {"text": code.shown, "is_shared": is_shared}, at)
     code.is_new = is_new  # type: ignore[attr-defined]
     return code
 
@@ -165,7 +173,7 @@ def disable_code(*, code: CouponCode, actor: str, at: datetime) -> None:
     Idempotency: disabled again, nothing changes.
     """
     if CouponCode.objects.filter(pk=code.pk, disabled_at=None).update(disabled_at=at):
-        _record("coupon.code_disabled", code.definition, actor, {"text": code.text}, at)
+        _record("coupon.code_disabled", code.definition, actor, {"text": code.shown}, at)
 
 
 def _open_batches() -> QuerySet[CodeBatch]:
@@ -193,10 +201,15 @@ def _make_chunk(batch: CodeBatch, count: int, *, at: datetime, random: Random) -
 
 
 def _copy(batch: CodeBatch, texts: list[str], at: datetime) -> None:
+    start = key(batch.prefix)
+    if start == batch.prefix:
+        rows = [f"{text}\t" for text in texts]
+    else:
+        rows = [f"{text}\t{batch.prefix}{text[len(start) :]}" for text in texts]
     before = f"{batch.definition.program_id}\t"
     after = f"\t{batch.definition_id}\t{batch.pk}\tf\t{at.isoformat()}\n"
     with connection.cursor() as cursor, connection.wrap_database_errors:
-        cursor.copy_expert(_COPY, io.StringIO(before + (after + before).join(texts) + after))
+        cursor.copy_expert(_COPY, io.StringIO(before + (after + before).join(rows) + after))
 
 
 def _record(action: str, definition: CouponDefinition, actor: str, after: dict[str, object], at: datetime) -> None:

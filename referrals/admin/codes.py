@@ -13,10 +13,10 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from core.admin import pages
 from core.models import Program
+from core.typed_codes import BadCode, key
 from membership.admin import OfMemberAdmin
 from membership.selectors import find_member
 from referrals.models import ReferralCode
-from referrals.rules import BadCode, code_key
 from referrals.services import codes
 
 ADD_VANITY = "referrals.add_vanity_code"
@@ -29,7 +29,6 @@ class VanityForm(pages.ReasonForm):
     member = forms.CharField(label=_("Member id"), max_length=200, widget=UnfoldAdminTextInputWidget)
     code = forms.CharField(
         label=_("Code"),
-        max_length=24,
         widget=UnfoldAdminTextInputWidget,
         help_text=_("4 to 24 letters and digits. Case, separators and look-alikes such as 0 and O do not count."),
     )
@@ -46,7 +45,7 @@ class ReferralCodeAdmin(OfMemberAdmin):
     actions_list = ("new_vanity_code",)
 
     def search_condition(self, term: str) -> Q:
-        return super().search_condition(term) | Q(key=code_key(term)[:32])
+        return super().search_condition(term) | Q(key=key(term))
 
     @pages.button(_("New vanity code"), url_path="new-vanity-code", permission=ADD_VANITY, icon="add")
     def new_vanity_code(self, request: HttpRequest) -> HttpResponse:
@@ -66,8 +65,8 @@ class ReferralCodeAdmin(OfMemberAdmin):
                     )  # fmt: skip
                 except codes.CodeTaken:
                     form.add_error("code", gettext("This code, or one that looks like it, is taken."))
-                except BadCode:
-                    form.add_error("code", gettext("A referral code cannot look like this."))
+                except BadCode as refused:
+                    form.add_error("code", str(refused))
                 else:
                     messages.success(request, gettext("The code is valid from now on; earlier ones stay so."))
                     return HttpResponseRedirect(pages.page_of(code))

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
 from core.api.pages import PageOf
-from core.api.types import Answer, Body, DryRun, Instant, Outcome, Text
+from core.api.types import Answer, Body, DryRun, Instant, Outcome, Text, TypedCode
 from core.api.views import ApiView, idempotent
 from core.calendar import local_date
 from core.models import Scope
@@ -21,7 +21,6 @@ from referrals.selectors import Standing, get_standing
 from referrals.services import binding, codes
 
 State = Literal["pending", "flagged", "qualified", "rejected", "reversed"]
-CodeText = Annotated[Text, StringConstraints(min_length=1, max_length=64)]
 Visitor = Annotated[
     Text,
     StringConstraints(min_length=8, max_length=200),
@@ -32,7 +31,7 @@ Visitor = Annotated[
 class BindingBody(Body):
     """Who brought the member: a code that was entered, or the visitor whose last click counts. A code beats a click."""
 
-    code: CodeText | None = None
+    code: TypedCode | None = None
     visitor: Visitor | None = None
     fingerprints: FingerprintsBody = FingerprintsBody()
 
@@ -46,14 +45,14 @@ class BindingBody(Body):
 class TouchBody(Body):
     """A visitor came by a code."""
 
-    code: CodeText
+    code: TypedCode
     visitor: Visitor
 
 
 class ReferralCodeBody(Body):
     """A code of the member's own choice; left out: the one that is made for each member."""
 
-    code: CodeText | None = None
+    code: TypedCode | None = None
 
 
 class ReferralCodeAnswer(Answer):

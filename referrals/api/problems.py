@@ -1,7 +1,7 @@
 """How refusals of referrals become problems. What a shopper may read is said for a shopper."""
 
 from core.api.problems import FieldError, Problem, translates
-from referrals.rules import BadCode
+from core.typed_codes import BadCode
 from referrals.services.binding import (
     AlreadyBound,
     AttributionExpired,

@@ -7,10 +7,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from core.services import audit
+from core.typed_codes import ALPHABET, check_chosen, key
 from membership.models import Member
 from referrals.models import ReferralCode
-from referrals.rules import ALPHABET, CODE_LENGTH, check_vanity, code_key
 
+CODE_LENGTH = 8
+SHORTEST_VANITY, LONGEST_VANITY = 4, 24
 # Of 32^8 codes one in a million is taken when a million members have one.
 _TRIES = 8
 
@@ -34,7 +36,7 @@ def ensure_code(*, member: Member, at: datetime) -> ReferralCode:
         if made is not None:
             return made
         text = "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
-        code = ReferralCode(program_id=member.program_id, member=member, key=code_key(text), text=text, created_at=at)
+        code = ReferralCode(program_id=member.program_id, member=member, key=key(text), text=text, created_at=at)
         ReferralCode.objects.bulk_create([code], ignore_conflicts=True)
     raise NoCodeLeft
 
@@ -48,10 +50,10 @@ def add_vanity_code(
     Raises: BadCode; CodeTaken.
     Idempotency: a code that is the member's already is returned.
     """
-    shown = check_vanity(text)
+    shown = check_chosen(text, shortest=SHORTEST_VANITY, longest=LONGEST_VANITY)
     code, is_new = ReferralCode.objects.get_or_create(
         program_id=member.program_id,
-        key=code_key(shown),
+        key=key(shown),
         defaults={"member": member, "text": shown, "is_vanity": True, "created_at": at},
     )
     if code.member_id != member.pk:

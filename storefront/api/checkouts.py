@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,12 +12,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 import storefront.api.problems  # noqa: F401 refusals of baskets, members and checkouts
-from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
+from core.api.addresses import find_shopper_address
+from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_ADDRESS, operation
 from core.api.problems import Problem
-from core.api.types import Answer, Body, Code, Currency, DryRun, ExternalId, Minor, Name, Points, Text
+from core.api.types import Answer, Body, Code, Currency, DryRun, ExternalId, Minor, Name, Points, TypedCodes
 from core.api.views import ApiView, idempotent
 from core.models import Scope
-from coupons.api.guessing import note_failure, refuse_guessing
+from coupons.api import guessing
+from membership.models import MemberStatus
 from membership.selectors import find_member
 from storefront import pricing
 from storefront.api.bodies import ItemCode, Units
@@ -55,7 +58,7 @@ class CheckoutBody(Body):
     currency: Currency
     lines: Annotated[list[CheckoutLineBody], Field(min_length=1, max_length=MAX_LINES)]
     shipping_minor: Minor = 0
-    codes: Annotated[list[Text], Field(max_length=MAX_CODES, description="Coupon codes that were typed in")] = []
+    codes: Annotated[TypedCodes, Field(max_length=MAX_CODES, description="Coupon codes that were typed in")] = []
     redeem: PointsToUseBody | None = None
 
     def told(self) -> CheckoutInput:
@@ -207,26 +210,37 @@ class CheckoutsView(ApiView):
     @operation(
         summary="Quote a basket: what it costs, line by line, and why",
         description="Nothing is set aside. A quote can be held or, where it uses no coupon and no points, paid until "
-        "`lapses_at`. Who tries many codes is slowed down (`too_many_codes`).",
+        "`lapses_at`. Wrong codes never cost the price: after too many of them further ones are not read "
+        "(`too_many_codes` in `coupons.refused`).",
         body=CheckoutBody,
         query=DryRun,
         answers={201: CheckoutAnswer, 200: CheckoutAnswer},
-        parameters=[OPTIONAL_IDEMPOTENCY_KEY],
+        parameters=[OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_ADDRESS],
     )
     @idempotent(is_required=False)
     def post(self, _request: Request) -> Response:
-        query, told = self.read_query(DryRun), self.read(CheckoutBody).told()
-        member = find_member(program_id=self.program.pk, external_id=told.member) if told.codes else None
-        if member is not None:
-            refuse_guessing(program_id=self.program.pk, member_id=member.pk)
-        with self.writing(dry_run=query.dry_run):
-            checkout = quoting.quote(program=self.program, told=told, at=self.at)
-        if member is not None:
-            for one in checkout.price["coupons"]["refused"]:
-                if one["reason"] == "unknown":
-                    note_failure(program_id=self.program.pk, member_id=member.pk)
+        query, basket = self.read_query(DryRun), self.read(CheckoutBody).told()
+        member = find_member(program_id=self.program.pk, external_id=basket.member) if basket.codes else None
+        if member is None or member.status != MemberStatus.ACTIVE:  # their codes are not read
+            checkout = self._quote(basket, dry_run=query.dry_run)
+        else:
+            checkout = self._try_codes(basket, member.pk, dry_run=query.dry_run)
         shown = show_checkout(checkout, self.at)
         return Response(shown | {"id": None}, 200) if query.dry_run else Response(shown, 201)
+
+    def _try_codes(self, basket: CheckoutInput, member_id: int, *, dry_run: bool) -> Checkout:
+        """Quote a basket with those of its codes for which a try is left."""
+        address = find_shopper_address(self.request)
+        with guessing.reserve(program=self.program, member_id=member_id, address=address, codes=basket.codes) as tries:
+            basket = replace(basket, codes=tuple(tries.readable), unread_codes=tuple(tries.refused))
+            checkout = self._quote(basket, dry_run=dry_run)
+            refused = checkout.price["coupons"]["refused"]
+            tries.note_read(wrong=[one["code"] for one in refused if one["reason"] == "unknown"])
+        return checkout
+
+    def _quote(self, basket: CheckoutInput, *, dry_run: bool) -> Checkout:
+        with self.writing(dry_run=dry_run):
+            return quoting.quote(program=self.program, told=basket, at=self.at)
 
 
 class CheckoutView(ApiView):

@@ -28,6 +28,15 @@ def announce_claims(*, program_id: int, claim_ids: Sequence[int], at: datetime) 
     feed.announce(program_id=program_id, news=news, at=at)
 
 
+def announce_guessing(*, program_id: int, wrong_codes: int, at: datetime) -> None:
+    """Tell that more than so many wrong codes were tried within a minute.
+
+    Locks: the feed.
+    """
+    news = News(EventType.COUPON_CODES_GUESSED, "", {"wrong_codes": wrong_codes, "seconds": 60}, at)
+    feed.announce(program_id=program_id, news=[news], at=at)
+
+
 def announce_redemptions(*, program_id: int, kind: EventType, redemption_ids: Sequence[int], at: datetime) -> None:
     """Tell which coupons were held, redeemed or released.
 
@@ -70,7 +79,7 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "claim": str(claim.public_id),
         "member": claim.member.external_id,
         "coupon": claim.definition.code,
-        "code": claim.code.text if claim.code else None,
+        "code": claim.code.shown if claim.code else None,
         "source": claim.source or None,
         "valid_from": utc_text(claim.valid_from),
         "expires_at": utc_text(claim.expires_at) if claim.expires_at else None,

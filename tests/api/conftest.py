@@ -5,7 +5,7 @@ every scope if none is named. `api`: a caller with every scope of `program`. `cl
 from then on. A test that commits (transaction=True) uses the same fixtures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from core.api import throttle
 from core.models import Program, Scope
 from core.services import api_keys
 from storefront.services import program_file
@@ -58,3 +59,11 @@ def make_key(program: Program) -> MakeKey:
 @pytest.fixture
 def api(make_key: MakeKey) -> Api:
     return Api(make_key())
+
+
+@pytest.fixture(autouse=True)
+def forget_wrong_codes() -> Iterator[None]:
+    """Nobody has tried a code when a test begins; Redis outlives the database's rollback."""
+    yield
+    for name in throttle.client().scan_iter("rate:codes:*"):
+        throttle.client().delete(name)

@@ -1,7 +1,6 @@
 """Checkouts over HTTP: quoted, held, paid by an order that names it, refunded until all is accounted for."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from core.api import throttle
 from core.models import Program, Scope
 from coupons.models import CounterShard, RedemptionLine
 from membership.models import MemberDay
@@ -30,14 +28,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def program(db: None, tmp_path: Path) -> Program:
     return make_program(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def forget_failures() -> Iterator[None]:
-    yield
-    client = throttle._script().registered_client
-    for key in client.scan_iter("rate:codes:*"):
-        client.delete(key)
 
 
 # --- the whole way ---------------------------------------------------------------------------------------------
@@ -184,15 +174,6 @@ def test_a_coupon_comes_back_only_with_what_it_made_free(program: Program, api: 
     assert api.post("refunds", refund_of("r2", ("b", 1, 0), member="ben")).status == 201
     gift.refresh_from_db()
     assert gift.state == "open"
-
-
-def test_whoever_tries_codes_at_a_checkout_is_slowed_down(program: Program, api: Api) -> None:
-    wrong = [f"TRY{n}" for n in range(10)]
-    assert quoted(api, codes=wrong)["price"]["coupons"]["refused"][-1]["reason"] == "unknown"
-    slowed = api.post("checkouts", BASKET | {"codes": ["RIGHT"]})
-    assert (slowed.status, slowed.code) == (429, "too_many_codes")
-    quoted(api)
-    quoted(api, member="ben", codes=["OTHER"])
 
 
 def test_refunds_of_several_members_lock_counters_in_ascending_order(program: Program, api: Api) -> None:

@@ -10,7 +10,7 @@ from core.models import AuditEntry, Program
 from membership.models import Member
 from membership.services import fingerprints
 from referrals.models import Referral
-from referrals.rules import FLAGGED, Evidence, code_key, connect, score
+from referrals.rules import FLAGGED, Evidence, connect, score
 from referrals.services import qualification
 from tests.referrals.worlds import (
     DAY,
@@ -53,10 +53,6 @@ def test_union_find_ties_what_hangs_together() -> None:
     assert groups[1] != groups[3]
     long = connect((n, n + 1) for n in range(10_000))
     assert len(set(long.values())) == 1
-
-
-def test_codes_are_compared_as_people_read_them() -> None:
-    assert code_key("o1-l0 ab") == code_key("0LIO_AB") == "0110AB"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from core.event_types import EventType
 from core.models import Event, Program
 from core.services import webhooks
+from coupons.services.guessing import publish_alarm
 from membership.fact_inputs import MemberInput, OrderEditInput, OrderLineInput
 from membership.models import Refund, Tier
 from membership.services import evaluations, overrides
@@ -95,6 +96,7 @@ def live_through_everything(program: Program) -> None:
     remind(program=program, through=NOW + 58 * DAY, at=NOW + 58 * DAY)
     settle_due(program=program, through=NOW + 70 * DAY, at=NOW + 70 * DAY)
     use_coupons(program, at=NOW)
+    publish_alarm(program_id=program.pk, wrong_codes=1_000, at=NOW)
     webhooks.send_test(
         endpoint=webhooks.create(program=program, url="https://a.example", by=webhooks.By("ops"), at=NOW), at=NOW
     )
