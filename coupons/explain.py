@@ -13,6 +13,10 @@ from core.definitions import write_share
 from core.money import format_minor
 from coupons.definitions import Amount, CouponTerms, FreeShipping
 from coupons.rules import Applied, Candidate, RefusalReason, Refused
+from coupons.selectors import CodeRefusal
+
+# With the zone's abbreviation: the formats of the admin say Z, and are for UTC alone.
+_LOCAL_TIME = "Y-m-d H:i:s T"
 
 
 def explain_applied(applied: Applied, currency: str) -> str:
@@ -31,6 +35,16 @@ def explain_refused(refused: Refused, time_zone: str = "UTC") -> str:
     """Return why a coupon takes nothing off. `time_zone`: of the instants named."""
     told = _readable(refused.details, ZoneInfo(time_zone)) | {"coupon": _name(refused.candidate)}
     return str(_SENTENCES[refused.reason]) % told
+
+
+def explain_code_refusal(reason: CodeRefusal) -> str:
+    """Return why a code that was typed gives nothing."""
+    return str(_CODE_SENTENCES[reason])
+
+
+def explain_spent(reason: CodeRefusal) -> str:
+    """Return why a coupon that needs no code cannot be had any more."""
+    return str(_SPENT_SENTENCES[reason])
 
 
 def describe_discount(terms: CouponTerms, currency: str) -> str:
@@ -65,7 +79,7 @@ def _readable(details: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for key, value in details.items():
         if key in ("valid_from", "expires_at"):
-            told[key] = date_format(datetime.fromisoformat(value).astimezone(zone), "DATETIME_FORMAT")
+            told[key] = date_format(datetime.fromisoformat(value).astimezone(zone), _LOCAL_TIME)
         elif key.endswith("_minor"):
             told[key] = format_minor(value, details["currency"])
         else:
@@ -89,4 +103,18 @@ _SENTENCES = {
     RefusalReason.SAME_COUPON: _("%(coupon)s is used once in an order: this one is kept for another."),
     RefusalReason.STACKS_WITH_BETTER: _("%(coupon)s cannot be used beside %(with)s, which is worth more."),
     RefusalReason.EXCLUSIVE_WITH_BETTER: _("%(coupon)s cannot be combined with %(with)s, which is worth more."),
+}
+
+_CODE_SENTENCES = {
+    "unknown": _("This code is not valid."),
+    "already_used": _("This code has been used."),
+    "all_given_out": _("All coupons of this code have been given out."),
+    "too_many_codes": _("Too many codes were wrong; this one can be tried again in a little while."),
+    "member_suspended": _("Coupons cannot be used while the membership is suspended."),
+}
+
+_SPENT_SENTENCES = {
+    "member_suspended": _CODE_SENTENCES["member_suspended"],
+    "already_used": _("You have had this coupon as often as one member may."),
+    "all_given_out": _("All of these coupons have been given out."),
 }

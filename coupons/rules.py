@@ -189,9 +189,17 @@ def _find_refusal(
 ) -> Refused | None:
     """Return the first reason that keeps a coupon from a basket, whatever else is in it; None if there is none."""
     terms = candidate.terms
-    for reason, details in chain(_time(candidate, at), _person(terms, basket, shopper), _order(terms, basket, lines)):
-        return Refused(candidate, reason, details)
-    return None
+    reasons = chain(_time(candidate, at), _person(terms, basket.market, shopper), _order(terms, basket, lines))
+    return next((Refused(candidate, reason, details) for reason, details in reasons), None)
+
+
+def find_shopper_refusal(candidate: Candidate, shopper: Shopper, *, market: str | None, at: datetime) -> Refused | None:
+    """Return the first reason that keeps a coupon from a member, whatever is in the basket; None if there is none.
+
+    market: None if it is not asked.
+    """
+    reasons = chain(_time(candidate, at), _person(candidate.terms, market, shopper))
+    return next((Refused(candidate, reason, details) for reason, details in reasons), None)
 
 
 def _rank(candidate: Candidate) -> tuple[int, str, str]:
@@ -210,9 +218,9 @@ def _time(candidate: Candidate, at: datetime) -> _Reasons:
         yield RefusalReason.EXPIRED, {"expires_at": ends.isoformat()}
 
 
-def _person(terms: CouponTerms, basket: Basket, shopper: Shopper) -> _Reasons:
-    if terms.markets and basket.market not in terms.markets:
-        yield RefusalReason.WRONG_MARKET, {"market": basket.market, "markets": list(terms.markets)}
+def _person(terms: CouponTerms, market: str | None, shopper: Shopper) -> _Reasons:
+    if terms.markets and market is not None and market not in terms.markets:
+        yield RefusalReason.WRONG_MARKET, {"market": market, "markets": list(terms.markets)}
     if terms.tiers and shopper.tier not in terms.tiers:
         yield RefusalReason.WRONG_TIER, {"tier": shopper.tier, "tiers": list(terms.tiers)}
     if terms.first_order and not shopper.is_first_order:

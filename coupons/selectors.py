@@ -14,7 +14,7 @@ from coupons.published import Offer, get_offer, list_offers
 from coupons.rules import Candidate
 
 # unknown: the member can have nothing by this code, and is not told why. too_many_codes: it was not read.
-CodeRefusal = Literal["unknown", "already_used", "all_given_out", "too_many_codes"]
+CodeRefusal = Literal["unknown", "already_used", "all_given_out", "too_many_codes", "member_suspended"]
 _CODE_KEY = "code:"
 
 
@@ -47,9 +47,9 @@ def list_candidates(
     by_code = {
         code.pk: offer for code in typed.values() if (offer := offers.find_by_id(code.definition_id, at)) is not None
     }
-    spent = _list_spent(member_id, [*automatic, *by_code.values()])
+    spent = list_spent(member_id, [*automatic, *by_code.values()])
     found = [_of_claim(claim, get_offer(program, claim.version_id)) for claim in claims]
-    found += [_of_offer(offer, f"offer:{offer.version_id}") for offer in automatic if offer.definition_id not in spent]
+    found += [of_offer(offer, f"offer:{offer.version_id}") for offer in automatic if offer.definition_id not in spent]
     refused: dict[str, CodeRefusal] = {}
     for text in codes:
         code = typed.get(typed_codes.key(text))
@@ -57,20 +57,14 @@ def list_candidates(
         reason = _refuse_code(code, offer, member_id, claims, spent)
         if reason is not None:
             refused[text] = reason
-        elif offer is not None and code is not None and code.definition_id not in {one.definition_id for one in claims}:
-            found.append(_of_offer(offer, f"{_CODE_KEY}{code.pk}"))
+        elif offer is not None and code is not None and _adds(code, offer, claims, spent):
+            found.append(of_offer(offer, f"{_CODE_KEY}{code.pk}"))
     return CandidateSet(tuple({one.key: one for one in found}.values()), refused)
 
 
 def code_of(candidate: Candidate) -> int | None:
     """Return the id of the code by which a candidate without a claim is to be claimed."""
     return int(candidate.key.removeprefix(_CODE_KEY)) if candidate.key.startswith(_CODE_KEY) else None
-
-
-def list_claims(*, member_id: int) -> QuerySet[Claim]:
-    """Return the claims of a member that were not revoked, newest first."""
-    claims = Claim.objects.filter(member=member_id).exclude(state=ClaimState.REVOKED)
-    return claims.select_related("definition", "version", "code").order_by("-id")
 
 
 def _open_claims(member_id: int, at: datetime) -> QuerySet[Claim]:
@@ -85,7 +79,7 @@ def _find_codes(program: Program, texts: Iterable[str]) -> dict[str, CouponCode]
     return {code.text: code for code in CouponCode.objects.filter(program=program, text__in=wanted)}
 
 
-def _list_spent(member_id: int, offers: Iterable[Offer]) -> dict[int, CodeRefusal]:
+def list_spent(member_id: int, offers: Iterable[Offer]) -> dict[int, CodeRefusal]:
     """Return the definitions of which the member, or everybody, has had as many as there may be."""
     per_member = {one.definition_id: one.terms.per_member for one in offers if one.terms.per_member is not None}
     limited = [one.definition_id for one in offers if one.terms.limit is not None]
@@ -117,6 +111,12 @@ def _refuse_code(
     return None if any(one.code_id == code.pk for one in claims) else "already_used"
 
 
+def _adds(code: CouponCode, offer: Offer, claims: Sequence[Claim], spent: dict[int, CodeRefusal]) -> bool:
+    """Tell whether a code gives more than the open claims do: a claim of an older version may be worth less."""
+    is_claimed = code.claimed_by is not None or any(one.version_id == offer.version_id for one in claims)
+    return not is_claimed and offer.definition_id not in spent
+
+
 def _of_claim(claim: Claim, offer: Offer) -> Candidate:
     return Candidate(
         key=f"claim:{claim.pk}",
@@ -130,7 +130,8 @@ def _of_claim(claim: Claim, offer: Offer) -> Candidate:
     )
 
 
-def _of_offer(offer: Offer, key: str) -> Candidate:
+def of_offer(offer: Offer, key: str) -> Candidate:
+    """Return what an offer is as a candidate."""
     return Candidate(
         key=key,
         definition_id=offer.definition_id,

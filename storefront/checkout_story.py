@@ -7,8 +7,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
-from coupons.explain import explain_applied, explain_refused
-from coupons.selectors import CodeRefusal
+from coupons.explain import explain_applied, explain_code_refusal, explain_refused
 from points.tender import explain_tender
 from storefront.pricing import Price, Stage, Step
 from storefront.quotes import Quote
@@ -92,7 +91,8 @@ def _coupons(quote: Quote, time_zone: str) -> dict[str, Any]:
         reason = "no_member" if quote.member is None else "member_suspended"
         refused += [{"code": code, "reason": reason, "text": _no_spender(quote)} for code in quote.told.codes]
     refused += [
-        {"code": code, "reason": reason, "text": _unknown_code(reason)} for code, reason in quote.unknown_codes.items()
+        {"code": code, "reason": reason, "text": explain_code_refusal(reason)}
+        for code, reason in quote.unknown_codes.items()
     ]
     return {
         "applied": [
@@ -109,16 +109,6 @@ def _coupons(quote: Quote, time_zone: str) -> dict[str, Any]:
         "exact": evaluation.exact,
         "gap_minor": evaluation.gap_minor,
     }
-
-
-def _unknown_code(reason: CodeRefusal) -> str:
-    texts = {
-        "unknown": _("This code is not valid."),
-        "already_used": _("This code has been used."),
-        "all_given_out": _("All coupons of this code have been given out."),
-        "too_many_codes": _("Too many codes were wrong; this one can be tried again in a little while."),
-    }
-    return texts[reason]
 
 
 def _no_spender(quote: Quote) -> str:

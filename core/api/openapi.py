@@ -54,7 +54,7 @@ OPTIONAL_IDEMPOTENCY_KEY = OpenApiParameter(
 
 SHOPPER_ADDRESS = OpenApiParameter(
     addresses.HEADER,
-    {"type": "string", "maxLength": 45},
+    {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     OpenApiParameter.HEADER,
     description="The IP address of the shopper who typed the codes, where your server calls: wrong ones are counted "
     "for it, too. Ignored with a member token, whose browser calls by itself.",

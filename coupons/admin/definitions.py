@@ -56,8 +56,13 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
     def state(self, coupon: Any) -> str:
         if not coupon.published:
             return gettext("Draft")
-        is_in_force = coupon.published[-1].status == VersionStatus.PUBLISHED
-        return gettext("In force") if is_in_force else gettext("Ended")
+        latest, at = coupon.published[-1], timezone.now()
+        starts_at, ends_at = (latest.definition.get(name) for name in ("starts_at", "ends_at"))
+        if latest.status != VersionStatus.PUBLISHED:
+            return gettext("Ended")
+        if ends_at and datetime.fromisoformat(ends_at) <= at:
+            return gettext("Expired")
+        return gettext("Not yet") if starts_at and datetime.fromisoformat(starts_at) > at else gettext("In force")
 
     @admin.display(description=_("Given out"))
     def given_out(self, coupon: Any) -> str:

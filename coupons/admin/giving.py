@@ -76,6 +76,7 @@ def explain_refusal(refusal: Exception) -> str:
         claims.AlreadyClaimed: _("The member has had as many as one member may."),
         claims.MemberNotActive: _("The member is not active."),
         code_batches.CodeTaken: _("Another coupon has this code."),
+        code_batches.IssuedAlone: _("The coupon is issued to members: by a shared code everybody could take it."),
     }
     return str(sentences.get(type(refusal), refusal))
 
@@ -132,6 +133,8 @@ class GivingActions:
                 form.add_error("text", str(refusal))
             except code_batches.CodeTaken as refusal:
                 form.add_error("text", explain_refusal(refusal))
+            except code_batches.IssuedAlone as refusal:
+                form.add_error("is_shared", explain_refusal(refusal))
             else:
                 messages.success(request, gettext("The code can be used as soon as the coupon is in force."))
                 return HttpResponseRedirect(pages.page_of(code))

@@ -15,6 +15,7 @@ from core.admin import ReadOnlyInline, StateColumn, link, pages
 from core.money import format_minor
 from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState
 from coupons.services import claims
+from coupons.wallet import state_of
 from membership.admin import OfMemberAdmin
 from membership.models import Order
 
@@ -63,14 +64,15 @@ class ClaimAdmin(StateColumn, OfMemberAdmin):
 
     @display(
         description=_("State"),
-        label={"open": "success", "held": "warning", "used": "info", "revoked": "danger"},
+        label={"open": "success", "held": "warning", "used": "info", "revoked": "danger", "expired": "danger"},
     )  # type: ignore[untyped-decorator]
     def state_shown(self, claim: Claim) -> tuple[str, str]:
         return self.state(claim)
 
     def state(self, claim: Claim) -> tuple[str, str]:
         """Return the state and its word."""
-        return claim.state, str(ClaimState(claim.state).label)
+        state = state_of(claim, at=timezone.now())
+        return state, gettext("Expired") if state == "expired" else str(ClaimState(state).label)
 
     @pages.button(_("Revoke"), url_path="revoke", permission=REVOKE, icon="block", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Annotated, Any, Literal, Self
+from datetime import datetime
+from typing import Annotated, Any, Self, get_args
 from uuid import UUID
 
 import django_filters
+from django.db.models import QuerySet
 from pydantic import Field, model_validator
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,12 +18,16 @@ from core.api.openapi import IDEMPOTENCY_KEY, OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_
 from core.api.pages import PageOf
 from core.api.types import Answer, Body, Code, ExternalId, Instant, Outcome, Reason, TypedCode
 from core.api.views import idempotent
-from core.models import Scope
+from core.models import Program, Scope
 from coupons.api import guessing
+from coupons.api.definitions import show_terms
 from coupons.api.problems import unknown_claim
-from coupons.models import Claim, ClaimState
-from coupons.selectors import list_claims
+from coupons.definitions import CouponTerms
+from coupons.explain import describe_discount
+from coupons.models import Claim
+from coupons.published import get_offer
 from coupons.services import claims
+from coupons.wallet import ShownState, has_state, list_claims, state_of
 from membership.api.members import MemberView
 
 
@@ -52,14 +58,23 @@ class RevocationBody(Body):
 
 
 class ClaimAnswer(Answer):
-    """A member's coupon. `code`: by which it can be typed in, if there is one. It can be used once."""
+    """A member's coupon, with all that a wallet shows of it. It can be used once.
+
+    `value`: what it takes off, in words. `code`: by which it can be typed in, if there is one. `state`: `held` by the
+    checkout `held_by` until `held_until`; `expired` when it is open and its end is over. `terms`: of the version by
+    which the member got it; a member token does not see how many there are and what decides between coupons.
+    """
 
     id: UUID
     coupon: str
     version: int
     name: str
+    value: str
+    terms: CouponTerms
     code: str | None
-    state: Literal["open", "held", "used", "revoked"]
+    state: ShownState
+    held_by: str | None
+    held_until: Instant | None
     source: str | None
     claimed_at: Instant
     valid_from: Instant
@@ -67,7 +82,7 @@ class ClaimAnswer(Answer):
 
 
 class ClaimPage(PageOf):
-    """A member's coupons, the newest first."""
+    """A member's coupons in every state, the newest first; without those that a checkout took itself and gave up."""
 
     results: list[ClaimAnswer]
 
@@ -80,10 +95,29 @@ class ClaimRecorded(Answer):
 
 
 class ClaimFilter(django_filters.FilterSet):  # type: ignore[misc]
-    state = django_filters.ChoiceFilter(choices=[(one, one) for one in ("open", "held", "used")])
+    state = django_filters.ChoiceFilter(choices=[(one, one) for one in get_args(ShownState)], method="filter_state")
+
+    def filter_state(self, claims: QuerySet[Claim], _name: str, state: ShownState) -> QuerySet[Claim]:
+        """Leave the claims that are shown in a state."""
+        at: datetime = self.request.parser_context["view"].at
+        return claims.filter(has_state(state, at=at))
 
 
-class TypedCodesView(MemberView):
+class CouponsOfMemberView(MemberView):
+    """A view that answers coupons of a member."""
+
+    def show(self, claim: Claim) -> dict[str, Any]:
+        """Return a claim as the caller may see it."""
+        return show_claim(claim, self.program, is_member=self.caller.member is not None, at=self.at)
+
+    def recorded(self, claim: Any) -> Response:
+        """Return the claim that the member has now, or had before."""
+        shown = self.show(list_claims(member_id=self.member.pk).get(pk=claim.pk))
+        outcome, status = ("recorded", 201) if claim.is_new else ("repeated", 200)
+        return Response({"outcome": outcome, "coupon": shown}, status)
+
+
+class TypedCodesView(CouponsOfMemberView):
     """A view of a member that reads codes somebody typed."""
 
     def trying(self, codes: Sequence[str]) -> AbstractContextManager[guessing.Tries]:
@@ -100,7 +134,7 @@ class ClaimsView(TypedCodesView):
 
     @operation(summary="List a member's coupons, the newest first", answers={200: ClaimPage})
     def get(self, _request: Request, **_address: Any) -> Response:
-        return self.pages(list_claims(member_id=self.member.pk), show_claim)
+        return self.pages(list_claims(member_id=self.member.pk), self.show)
 
     @operation(
         summary="Claim a coupon",
@@ -130,10 +164,10 @@ class ClaimsView(TypedCodesView):
                 tries.note_read(wrong=tries.readable)
                 raise
             tries.note_read(wrong=())
-        return _recorded(claim)
+        return self.recorded(claim)
 
 
-class IssueView(MemberView):
+class IssueView(CouponsOfMemberView):
     scopes = {"POST": Scope.COUPONS_ISSUE}
 
     @operation(
@@ -153,10 +187,10 @@ class IssueView(MemberView):
             source=body.source,
             at=self.at,
         )
-        return _recorded(claim)
+        return self.recorded(claim)
 
 
-class RevocationView(MemberView):
+class RevocationView(CouponsOfMemberView):
     scopes = {"POST": Scope.COUPONS_ISSUE}
 
     @operation(
@@ -179,32 +213,29 @@ class RevocationView(MemberView):
             actor=self.actor,
             at=self.at,
         )
-        return Response(show_claim(_read(found.pk)))
+        return Response(self.show(list_claims(member_id=self.member.pk).get(pk=found.pk)))
 
 
 _CLIENT = "client:"
 
 
-def show_claim(claim: Claim) -> dict[str, Any]:
-    """Return a claim as the API shows it. What only tells one request from another is no source."""
+def show_claim(claim: Any, program: Program, *, is_member: bool, at: datetime) -> dict[str, Any]:
+    """Return a claim of `list_claims` as the API shows it. What only tells one request from another is no source."""
+    terms = get_offer(program, claim.version_id).terms
+    hold = claim.holds[0] if claim.holds else None
     return {
         "id": str(claim.public_id),
         "coupon": claim.definition.code,
         "version": claim.version.number,
-        "name": claim.version.definition["name"],
+        "name": terms.name,
+        "value": describe_discount(terms, program.currency),
+        "terms": show_terms(claim.version.definition, is_member=is_member),
         "code": claim.code.shown if claim.code else None,
-        "state": ClaimState(claim.state).value,
+        "state": state_of(claim, at=at),
+        "held_by": hold.reference if hold else None,
+        "held_until": hold.held_until if hold else None,
         "source": None if claim.source.startswith(_CLIENT) else claim.source or None,
         "claimed_at": claim.claimed_at,
         "valid_from": claim.valid_from,
         "expires_at": claim.expires_at,
     }
-
-
-def _recorded(claim: Any) -> Response:
-    body = {"outcome": "recorded" if claim.is_new else "repeated", "coupon": show_claim(_read(claim.pk))}
-    return Response(body, 201 if claim.is_new else 200)
-
-
-def _read(claim_id: int) -> Claim:
-    return Claim.objects.select_related("definition", "version", "code").get(pk=claim_id)

@@ -12,16 +12,20 @@ from core.api.types import Answer, Body, Instant, Outcome
 from core.api.views import ApiView, idempotent
 from core.models import Scope
 from coupons.api.problems import unknown_batch, unknown_coupon
-from coupons.codes import check_prefix, check_text
+from coupons.codes import LONGEST, LONGEST_PREFIX, check_prefix, check_text
 from coupons.models import CodeBatch, CouponDefinition
 from coupons.services import code_batches
+
+# What is written like this is taken for certain.
+_CHOSEN: dict[str, Any] = {"maxLength": LONGEST, "pattern": "^[0-9A-Za-z]{3}[0-9A-Za-z]*([-_ ][0-9A-Za-z]+)*$"}
+_PREFIX: dict[str, Any] = {"maxLength": LONGEST_PREFIX, "pattern": "^[0-9A-TV-Za-tv-z]*$"}
 
 
 class CodeBatchBody(Body):
     """How many codes are wanted, and what each begins with."""
 
     count: Annotated[StrictInt, Field(ge=1, le=code_batches.MOST_CODES)]
-    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
+    prefix: Annotated[str, AfterValidator(check_prefix), Field(json_schema_extra=_PREFIX)] = ""
 
 
 class CodeBatchQuery(Body):
@@ -50,7 +54,7 @@ class CodeBody(Body):
     It has 3 to 40 letters from A to Z and digits; one hyphen, underscore or blank may stand between two of them.
     """
 
-    code: Annotated[str, AfterValidator(check_text)]
+    code: Annotated[str, AfterValidator(check_text), Field(json_schema_extra=_CHOSEN)]
     is_shared: StrictBool = True
 
 

@@ -84,6 +84,13 @@ def _batch_ended(_error: code_batches.BatchEnded) -> Problem:
     return Problem(409, "batch_ended", "All codes of this batch have been made.")
 
 
+@translates(code_batches.IssuedAlone)
+def _issued_alone(_error: code_batches.IssuedAlone) -> Problem:
+    detail = "By a shared code everybody could take this coupon, which is issued: issue it, or make the code for one."
+    told = FieldError(pointer="/is_shared", code="issued_alone", detail=detail)
+    return Problem(422, "issued_alone", detail, errors=[told])
+
+
 @translates(code_batches.CodeTaken)
 def _taken(_error: code_batches.CodeTaken) -> Problem:
     return Problem(409, "code_taken", "This code is another coupon's, or of another kind.")

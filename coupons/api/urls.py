@@ -3,8 +3,9 @@
 from django.urls import path
 
 from coupons.api.claims import ClaimsView, IssueView, RevocationView
+from coupons.api.code_checks import CodeCheckView
 from coupons.api.codes import CodeBatchesView, CodeBatchView, CodesView, StopView
-from coupons.api.definitions import CouponListView
+from coupons.api.definitions import CouponListView, OffersView
 from coupons.api.quotes import CouponQuoteView
 
 _OWN = "members/<ext:member>/coupons"
@@ -17,6 +18,8 @@ urlpatterns = [
     path(f"{_BATCH}/<int:batch>", CodeBatchView.as_view()),
     path(f"{_BATCH}/<int:batch>/stop", StopView.as_view()),
     path(_OWN, ClaimsView.as_view()),
+    path(f"{_OWN}/check", CodeCheckView.as_view()),
+    path(f"{_OWN}/offers", OffersView.as_view()),
     path(f"{_OWN}/issue", IssueView.as_view()),
     path(f"{_OWN}/quote", CouponQuoteView.as_view()),
     path(f"{_OWN}/<uuid:claim>/revoke", RevocationView.as_view()),

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from core.models import Program
 from core.services import audit
+from core.services.drafts import find_published
 from core.typed_codes import BadCode, key
 from coupons.codes import Random, check_prefix, check_text, draw, symbols_for
 from coupons.models import CodeBatch, CouponCode, CouponDefinition
@@ -44,6 +45,10 @@ class BatchEnded(Exception):
 
 class CodeTaken(Exception):
     """The text is another code's."""
+
+
+class IssuedAlone(Exception):
+    """The coupon is given to members one by one: by a shared code everybody could take it."""
 
 
 @transaction.atomic
@@ -143,10 +148,12 @@ def create_code(
 
     `is_new`: this call made it.
 
-    Raises: BadCode; CodeTaken.
+    Raises: BadCode; IssuedAlone for a shared code; CodeTaken.
     Idempotency: what is compared of the text; made again for the same coupon, it is the same code as it was spelled.
     """
     spelling = check_text(text)
+    if is_shared and _is_issued(definition):
+        raise IssuedAlone
     wanted = key(spelling)
     code, is_new = CouponCode.objects.get_or_create(
         program=program,
@@ -174,6 +181,12 @@ def disable_code(*, code: CouponCode, actor: str, at: datetime) -> None:
     """
     if CouponCode.objects.filter(pk=code.pk, disabled_at=None).update(disabled_at=at):
         _record("coupon.code_disabled", code.definition, actor, {"text": code.shown}, at)
+
+
+def _is_issued(definition: CouponDefinition) -> bool:
+    """Tell whether a coupon is given to members one by one, by its published version or else by its latest."""
+    version = find_published(definition) or definition.versions.order_by("-number").first()
+    return version is not None and version.definition.get("how") == "issued"
 
 
 def _open_batches() -> QuerySet[CodeBatch]:

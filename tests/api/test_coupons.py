@@ -68,7 +68,10 @@ def test_the_coupons_of_a_member_come_in_pages_and_by_state(shop: Program, api: 
     assert [one["id"] for one in first["results"]] == [ids[2]]
     rest = api.get(first["next"]).json
     assert [(one["id"], one["state"]) for one in rest["results"]] == [(ids[1], "held")]
-    assert [one["id"] for one in api.get(ADA, state="open").json["results"]] == [ids[2]]
+    last = api.get(rest["next"]).json
+    assert [(one["id"], one["state"]) for one in last["results"]] == [(ids[0], "revoked")]
+    for place, state in enumerate(("revoked", "held", "open")):
+        assert [one["id"] for one in api.get(ADA, state=state).json["results"]] == [ids[place]]
     assert_problem(api.get(ADA, state="lost"), 400, "invalid_parameter")
 
 
@@ -82,6 +85,7 @@ def test_a_claim_answers_the_coupon(shop: Program, api: Api) -> None:
     found = Claim.objects.get()
     assert answer.json["coupon"] == {
         "id": str(found.public_id), "coupon": "five", "version": 1, "name": "Five", "code": None, "state": "open",
+        "value": "GBP 5.00 off", "terms": answer.json["coupon"]["terms"], "held_by": None, "held_until": None,
         "source": None, "claimed_at": "2026-06-01T12:00:00Z", "valid_from": "2026-06-01T12:00:00Z",
         "expires_at": answer.json["coupon"]["expires_at"],
     }  # fmt: skip

@@ -20,6 +20,7 @@ from core.services import drafts
 from coupons.definitions import CouponTerms
 from coupons.models import Claim, CodeBatch, CounterShard, CouponCode, CouponDefinition
 from coupons.services import claims, code_batches
+from membership.models import Member
 from tests.coupons.giving import enroll, make_shop, publish
 from tests.storefront.operators import log_in, make_operator
 
@@ -233,3 +234,25 @@ def test_support_issues_but_drafts_nothing(shop: Program) -> None:
         assert sam.post(_page(coupon, name), {"reason": "x"}).status_code == 403
     assert sam.get(reverse(NEW)).status_code == 403
     assert User.objects.get(username="sam").has_perm("coupons.add_claim")
+
+
+def test_what_is_over_is_shown_as_expired(shop: Program, mia: Client) -> None:
+    now = timezone.now()
+    over = publish(shop, "over", valid_days=0)
+    claim = claims.claim(program=shop, member_id=Member.objects.get(external_id="ada").pk, definition="over",
+                         at=now - timedelta(days=3))  # fmt: skip
+    assert "Expired" in mia.get(_page(claim, "change")).content.decode()
+    assert "Expired" not in mia.get(_page(over, "change")).content.decode()
+    ended = publish(shop, "ended", ends_at=(now - timedelta(days=1)).isoformat())
+    soon = publish(shop, "soon", starts_at=(now + timedelta(days=1)).isoformat())
+    assert "Expired" in mia.get(_page(ended, "change")).content.decode()
+    assert "Not yet" in mia.get(_page(soon, "change")).content.decode()
+
+
+def test_a_shared_code_of_an_issued_coupon_is_refused_beside_its_box(shop: Program, mia: Client) -> None:
+    coupon = publish(shop, "gift", how="issued")
+    asked = mia.post(_page(coupon, "create_code"), {"text": "ALLOFYOU", "is_shared": "on"})
+    assert "everybody could take it" in " ".join(asked.context["form"].errors["is_shared"])
+    assert not CouponCode.objects.exists()
+    asked = mia.post(_page(coupon, "create_code"), {"text": "5\u00b0", "is_shared": "on"})
+    assert "“\u00b0” cannot be in a code" in " ".join(asked.context["form"].errors["text"])

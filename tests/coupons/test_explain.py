@@ -32,8 +32,8 @@ def test_a_shopper_reads_how_much_is_missing() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"starts_at": "2026-06-01T00:00:00+01:00"}, "is valid from 2026-06-01 00:00:00"),
-        ({"ends_at": "2026-05-01T00:00:00+01:00"}, "was valid until 2026-05-01 00:00:00"),
+        ({"starts_at": "2026-06-01T00:00:00+01:00"}, "is valid from 2026-06-01 00:00:00 BST."),
+        ({"ends_at": "2026-05-01T00:00:00+01:00"}, "was valid until 2026-05-01 00:00:00 BST."),
         ({"tiers": ["gold", "diamond"]}, "is for members of these tiers: gold, diamond."),
         ({"markets": ["uk"]}, "is for these markets: uk."),
         ({"first_order": True}, "is for a member's first order."),
