@@ -189,8 +189,6 @@ REST_FRAMEWORK = {
 }
 WEBHOOKS_PRIVATE_HOSTS = environment.flag("PERENNIAL_WEBHOOKS_PRIVATE_HOSTS")
 API_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_RATE_PER_MINUTE", 6_000)
-# How many proxies of our own stand before the web server and say in X-Forwarded-For whom they saw.
-PROXIES = max(0, environment.integer("PERENNIAL_PROXIES", 0))
 API_MEMBER_RATE_PER_MINUTE = environment.integer("PERENNIAL_API_MEMBER_RATE_PER_MINUTE", 120)
 # A thousand orders of a few lines each stay below it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("PERENNIAL_API_BODY_BYTES", 8_000_000)

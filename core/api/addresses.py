@@ -3,11 +3,10 @@
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
-from django.conf import settings
-from django.http import HttpRequest
 from rest_framework.request import Request
 
 from core.api.problems import Problem
+from core.client_address import client_address
 
 HEADER = "Shopper-Address"
 # What one household or machine has of IPv6: whoever has one address of it has all.
@@ -17,29 +16,18 @@ _IPV6_PREFIX = 64
 def find_shopper_address(request: Request) -> str:
     """Return the shopper's address, empty where it is not known. A member token cannot name another one.
 
+    A browser that seems to call from a private address is behind a proxy that nobody told us of: all shoppers share it.
+
     Raises: Problem 400 if the server of a storefront names what is no address.
     """
     caller: Any = request.auth
     if caller.member is not None:
-        return find_client_address(request._request)
+        return _group(client_address(request._request), is_public=True)
     named = request.headers.get(HEADER, "")
     address = _group(named, is_public=False)
     if named and not address:
         raise Problem(400, "invalid_parameter", f"{HEADER} names no IP address: write one, such as 203.0.113.7.")
     return address
-
-
-def find_client_address(request: HttpRequest) -> str:
-    """Return the address from which a browser calls, empty where it is not known.
-
-    It is what the first of our own proxies saw. A private address is a proxy that nobody told us of, and so is said to
-    be unknown: all shoppers share it.
-    """
-    seen = request.META.get("REMOTE_ADDR", "")
-    if settings.PROXIES:
-        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
-        seen = hops[-settings.PROXIES] if len(hops) >= settings.PROXIES else ""
-    return _group(seen, is_public=True)
 
 
 def _group(text: str, *, is_public: bool) -> str:
