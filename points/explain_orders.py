@@ -1,6 +1,6 @@
 """Why each line of an order earned what it earned, or nothing, in full sentences of the active language."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.utils.translation import gettext as _
 
@@ -15,12 +15,23 @@ def explain_order(story: OrderStory) -> list[str]:
     """Return what is true of the order as a whole."""
     if not story.member:
         return [_("The order names no member: guests earn nothing.")]
-    earned = sum(part.earned.points for line in story.lines for part in line.earned)
-    taken = sum(part.taken_back for line in story.lines for part in line.earned)
-    told = {"earned": count_points(earned), "taken": count_points(taken)}
+    parts = [part for line in story.lines for part in line.earned]
+    wallets = dict.fromkeys(part.wallet_name for part in parts if part.earned.points)
+    if not wallets:
+        return [_("The order earned nothing.")]
+    if len(wallets) == 1:
+        return [_say_total(parts)]
+    told = ((wallet, _say_total([part for part in parts if part.wallet_name == wallet])) for wallet in wallets)
+    return [_("%(wallet)s: %(said)s") % {"wallet": wallet, "said": said} for wallet, said in told]
+
+
+def _say_total(parts: Sequence[LineEarned]) -> str:
+    """Say what an order earned in one wallet: points of several are never added up."""
+    taken = sum(part.taken_back for part in parts)
+    told = {"earned": count_points(sum(part.earned.points for part in parts)), "taken": count_points(taken)}
     if taken:
-        return [_("The order earned %(earned)s; refunds have taken back %(taken)s since.") % told]
-    return [_("The order earned %(earned)s.") % told] if earned else [_("The order earned nothing.")]
+        return _("The order earned %(earned)s; refunds have taken back %(taken)s since.") % told
+    return _("The order earned %(earned)s.") % told
 
 
 def explain_line(line: LineStory, story: OrderStory) -> list[str]:

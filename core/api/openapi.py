@@ -1,5 +1,6 @@
 """The OpenAPI document: every operation says what it takes, what it answers, and every refusal it may give."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -71,6 +72,8 @@ class ModelExtension(PydanticExtension):  # type: ignore[no-untyped-call]
         mode: Any = "validation" if direction == "request" else "serialization"
         names, document = models_json_schema([(self.target, mode)], ref_template="#/components/schemas/{model}")
         definitions = document.get("$defs", {})
+        if direction == "request":
+            definitions = {name: _without_defaults(schema) for name, schema in definitions.items()}
         own = names[self.target, mode]["$ref"].rpartition("/")[2]
         for name, schema in definitions.items():
             if name != own:
@@ -78,6 +81,22 @@ class ModelExtension(PydanticExtension):  # type: ignore[no-untyped-call]
                 auto_schema.registry.register_on_missing(component)
         result: dict[str, Any] = definitions[own]
         return result
+
+
+def _without_defaults(schema: Any) -> Any:
+    """Return a schema that says in words what leaving a value out means.
+
+    Generated clients send the `default` of what their caller left out: a change of the country would change the rest.
+    """
+    if isinstance(schema, list):
+        return [_without_defaults(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: _without_defaults(part) for name, part in schema.items() if name != "default"}
+    if schema.get("default") not in (None, [], {}) and not isinstance(schema["default"], dict):
+        told = f"Left out: {json.dumps(schema['default'])}"
+        kept["description"] = f"{kept['description']}. {told}" if "description" in kept else told
+    return kept
 
 
 class Operations(AutoSchema):
@@ -122,6 +141,19 @@ _HEADERS_OF = {"401": ["WWW-Authenticate"], "405": ["Allow"], "409": ["Retry-Aft
 }
 
 
+def share_refusals(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Let every refusal stand once, by its status and whether the operation writes, and be referred to."""
+    shared: dict[str, Any] = {}
+    for operations in result["paths"].values():
+        for method, told in operations.items():
+            for status, answer in told["responses"].items():
+                name = f"Problem{status}" if method == "get" or status != "400" else f"Problem{status}OfWrites"
+                if status >= "400" and shared.setdefault(name, answer) == answer:
+                    told["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    result["components"]["responses"] = shared
+    return result
+
+
 def add_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Say which headers answers have, and what each is."""
     result["components"]["headers"] = _HEADERS
@@ -138,6 +170,11 @@ def add_headers(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "core.api.credentials.Credentials"
     name = "bearer"
+
+    def get_security_requirement(self, auto_schema: Any) -> dict[str, list[str]]:
+        """Name the scope that the operation needs, as OpenAPI 3.1 lets any scheme name roles."""
+        scope = auto_schema.view.scopes.get(auto_schema.method)
+        return {self.name: [str(scope)] if scope else []}
 
     def get_security_definition(self, _auto_schema: Any) -> dict[str, Any]:
         """Describe keys and tokens."""

@@ -9,9 +9,10 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from rest_framework import exceptions
 
+from core.api.codes import CODES
 from core.patterns import say_pattern
 from core.request_id import get_request_id
 
@@ -37,7 +38,7 @@ class ProblemBody(BaseModel):
     type: str
     title: str
     status: int
-    code: str
+    code: str = Field(json_schema_extra={"enum": list(CODES)})
     detail: str
     request_id: str
     errors: list[FieldError] = []

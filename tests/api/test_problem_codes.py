@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.api.codes import CODES
 from storefront.api.problems import UNPROCESSABLE
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,10 @@ def test_the_codes_are_found() -> None:
         (429, "rate_limited"),
     }
     assert known <= _codes_in_source()
+
+
+def test_the_openapi_document_names_every_code() -> None:
+    assert sorted(CODES) == sorted({code for _status, code in _codes_in_source()})
 
 
 def test_the_document_has_every_code_and_no_other() -> None:

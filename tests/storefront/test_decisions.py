@@ -15,6 +15,7 @@ from core.services import api_keys
 from membership.fact_inputs import MemberInput
 from membership.models import Member
 from membership.services.members import enroll_members
+from points.explain_orders import explain_order
 from points.models import (
     AdjustmentRequest,
     LedgerTransaction,
@@ -25,6 +26,7 @@ from points.models import (
     TransactionKind,
     Wallet,
 )
+from points.order_stories import find_order, tell_order
 from points.services import approvals, operations
 from points.services.posting import IdempotencyKeyReused, InsufficientPoints, NotReversible, Posted
 from points.services.verify import verify
@@ -32,7 +34,7 @@ from storefront.services import program_file
 from tests.api.buyers import account_of
 from tests.api.client import Api
 from tests.storefront.operators import log_in, make_operator
-from tests.storefront.shop import DAY, NOW, START, balance, definition, review, tell
+from tests.storefront.shop import DAY, NOW, START, balance, definition, order, review, tell
 
 LIMITS = {"approval_above": 100, "goodwill_per_day": 30, "expiry_days": 3_650}
 AT = START + DAY
@@ -353,3 +355,14 @@ def test_a_limit_of_goodwill_above_the_limit_of_approval_is_refused(tmp_path: Pa
     path.write_text(json.dumps(definition("bad", {"approval_above": 10, "goodwill_per_day": 11})))
     with pytest.raises(Exception, match="goodwill_per_day must not exceed approval_above"):
         program_file.load(path)
+
+
+# --- what is said of it -----------------------------------------------------------------------------------------
+
+
+def test_what_an_order_earned_in_several_wallets_is_not_added_up(limits: Program) -> None:
+    tell(limits, order("o1", (1, 4_000)))
+    found = find_order(program=limits, external_id="o1")
+    assert found is not None
+    said = explain_order(tell_order(found, program=limits))
+    assert said == ["Points: The order earned 40 points.", "Gems: The order earned 40 points."]
