@@ -15,9 +15,9 @@ class Program(models.Model):
     """One brand: its ladders, wallets and rules, its currency and its business days.
 
     `opened_at` is the instant at which its first fact was recorded; from then on the database refuses
-    to change currency or zone. Facts dated before `start_date` (local; empty: no limit) are refused. A sandbox is for
-    trying things out: only test keys open it. `revision` grows with every change of what its definitions say, so
-    that whoever keeps them in memory sees when to read them again.
+    to change currency or zone. Facts dated before `start_date` (local; empty: no limit) are refused. `channels`: by
+    which orders may come (empty: any). A sandbox is for trying things out: only test keys open it. `revision` grows
+    with every change of what its definitions say, so that whoever keeps them in memory sees when to read them again.
     """
 
     code = models.SlugField(max_length=63, unique=True)
@@ -25,6 +25,7 @@ class Program(models.Model):
     currency = models.CharField(max_length=3)
     time_zone = models.CharField(max_length=63)
     start_date = models.DateField(null=True, blank=True)
+    channels = ArrayField(models.CharField(max_length=63), default=list, blank=True)
     is_sandbox = models.BooleanField(default=False)
     revision = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -157,7 +158,7 @@ class AuditEntry(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+", null=True)
     actor = models.CharField(max_length=150, help_text="Login, or the command that acted")
     action = models.CharField(max_length=63)
-    target = models.CharField(max_length=200)
+    target = models.CharField(max_length=300)  # a word and an id of 200 characters
     reason = models.TextField(blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)

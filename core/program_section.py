@@ -7,6 +7,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, StrictBool, StringConstraints
 
 from core import locks
+from core.countries import COUNTRIES
 from core.models import Market, Program
 from core.money import CURRENCIES
 from core.sections import Coded, Journal, Reader, apply_fields
@@ -17,6 +18,12 @@ from core.timestamps import Day
 def _read_currency(value: str) -> str:
     if value not in CURRENCIES:
         raise ValueError(f"{value!r} is no currency code of ISO 4217, such as GBP")
+    return value
+
+
+def _read_country(value: str) -> str:
+    if value not in COUNTRIES:
+        raise ValueError(f"{value!r} is no country code of ISO 3166, such as GB")
     return value
 
 
@@ -32,18 +39,23 @@ def _time_zones() -> set[str]:
 
 
 Currency = Annotated[str, AfterValidator(_read_currency)]
+Country = Annotated[str, AfterValidator(_read_country)]
 TimeZone = Annotated[str, AfterValidator(_read_time_zone)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class ProgramEntry(Coded):
-    """The program: its currency and zone give every amount and every day their meaning."""
+    """The program: its currency and zone give every amount and every day their meaning.
+
+    `channels`: by which orders may come; left out: any.
+    """
 
     name: Name
     currency: Currency
     time_zone: TimeZone
     start_date: Day | None = None
     sandbox: StrictBool = False
+    channels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return the fields of the program's row."""
@@ -53,6 +65,7 @@ class ProgramEntry(Coded):
             "time_zone": self.time_zone,
             "start_date": self.start_date,
             "is_sandbox": self.sandbox,
+            "channels": list(self.channels),
         }
 
 
@@ -62,7 +75,7 @@ class MarketEntry(Coded):
     currency: Currency
     time_zone: TimeZone
     locales: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=15)], ...]
-    countries: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...]
+    countries: tuple[Country, ...]
 
 
 # By the file's keys.

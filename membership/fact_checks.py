@@ -8,11 +8,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
-from core.calendar import day_start
-from core.models import Program
 from core.money import allocate
 from membership.fact_inputs import (
     ActivityInput,
@@ -25,42 +22,25 @@ from membership.fact_inputs import (
     OrderLineInput,
     RefundInput,
     RefundLineInput,
+    RefusedFacts,
+)
+from membership.field_checks import (
+    CODE_LENGTH,
+    COUNTRY_LENGTH,
+    EARLIEST,
+    ID_LENGTH,
+    LOCALE_LENGTH,
+    MAX_AMOUNT,
+    MAX_COUNT,
+    MAX_QUALITY,
+    NAME_LENGTH,
+    Check,
+    Frame,
 )
 
 DIGEST_BYTES = 16
-# Exact in every JSON reader, and a thousand of them still sum to a bigint.
-MAX_AMOUNT = 2**53 - 1
-MAX_COUNT = 2**31 - 1
-MAX_QUALITY = 2**15 - 1
-
-# Years in which something may have happened. What lies outside is a placeholder such as 9999-12-31, and would take its
-# member through every evaluation until then.
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-
-ID_LENGTH = 200
-CODE_LENGTH = 100
-NAME_LENGTH = 63
-LOCALE_LENGTH = 15
-COUNTRY_LENGTH = 2
-
 T = TypeVar("T", OrderInput, OrderEditInput, RefundInput, ActivityInput, CreditInput)
 Line = tuple[Any, ...]
-_Amounts = OrderInput | OrderLineInput | RefundInput | RefundLineInput
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What all facts of a program have in common: its currency, and from when to when they may have happened."""
-
-    currency: str
-    first: datetime = EARLIEST
-    last: datetime = LATEST
-
-
-def frame_of(program: Program, *, last: datetime | None = None) -> Frame:
-    """Return the frame of a program's facts. `last`: what is dated after it is refused; None: any date."""
-    first = day_start(program.start_date, program.time_zone) if program.start_date else EARLIEST
-    return Frame(program.currency, first, last or LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +50,7 @@ class Checked(Generic[T]):
     `lines` of an order or an edit: external_id, position, sku, category, units, amount, program amount, discount, what
     of both amounts was paid in points.
     `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount.
+    `objection`: why it is refused if it is new; what was recorded before there were such rules is still repeated.
     """
 
     told: T
@@ -78,6 +59,7 @@ class Checked(Generic[T]):
     digest: bytes
     program_amount_minor: int = 0
     lines: Sequence[Line] = ()
+    objection: BadFact | None = None
 
 
 def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
@@ -85,9 +67,11 @@ def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
 
     Raises: BadFact.
     """
-    check, currency = _Check(order.external_id, frame), frame.currency
-    check.text("external_id", order.external_id, ID_LENGTH)
+    check, currency = Check(order.external_id, frame), frame.currency
+    check.new_id(order.external_id)
     check.text("member", order.member, ID_LENGTH, empty=True)
+    for name in ("currency", "market", "country", "channel"):
+        check.place(name, getattr(order, name))
     for name in ("market", "country", "channel", "device"):
         check.text(name, getattr(order, name), NAME_LENGTH, empty=True)
     check.currency(order.currency)
@@ -99,15 +83,16 @@ def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
     place = [order.market, order.country, order.channel, order.device]
     if order.checkout:
         place.append(order.checkout)
-    return Checked(order, check.external_id, (order.external_id,), _digest(*told, *place, rows), amount, rows)
+    digest = _digest(*told, *place, rows)
+    return Checked(order, check.external_id, (order.external_id,), digest, amount, rows, check.first_objection)
 
 
 def _order_lines(
-    check: "_Check", fact: OrderInput | OrderEditInput, lines: Sequence[OrderLineInput], amount: int
+    check: Check, fact: OrderInput | OrderEditInput, lines: Sequence[OrderLineInput], amount: int
 ) -> list[Line]:
     for index, line in enumerate(lines):
         check.line(index)
-        check.text("external_id", line.external_id, ID_LENGTH)
+        check.new_id(line.external_id)
         check.text("sku", line.sku, CODE_LENGTH, empty=True)
         check.text("category", line.category, CODE_LENGTH, empty=True)
         check.number("units", line.units, 1, MAX_COUNT)
@@ -137,8 +122,8 @@ def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
 
     Raises: BadFact.
     """
-    check = _Check(edit.external_id, frame)
-    check.text("external_id", edit.external_id, ID_LENGTH)
+    check = Check(edit.external_id, frame)
+    check.new_id(edit.external_id)
     check.text("order", edit.order, ID_LENGTH)
     check.currency(edit.currency)
     edited_at = check.instant("edited_at", edit.edited_at)
@@ -157,7 +142,7 @@ def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
     digest = _digest(edited_at, edit.currency, rows, removed)
     amount = sum(row[6] for row in rows)
     check.number("lines", max(amount, sum(line.amount_minor for line in edit.lines)), 0, MAX_AMOUNT)
-    return Checked(edit, check.external_id, (edit.order, edit.external_id), digest, amount, rows)
+    return Checked(edit, check.external_id, (edit.order, edit.external_id), digest, amount, rows, check.first_objection)
 
 
 def check_refund(refund: RefundInput, frame: Frame) -> Checked[RefundInput]:
@@ -165,22 +150,25 @@ def check_refund(refund: RefundInput, frame: Frame) -> Checked[RefundInput]:
 
     Raises: BadFact.
     """
-    check = _Check(refund.external_id, frame)
-    check.text("external_id", refund.external_id, ID_LENGTH)
+    check = Check(refund.external_id, frame)
+    check.new_id(refund.external_id, is_derived=refund.is_derived)
     check.text("member", refund.member, ID_LENGTH, empty=True)
     check.text("order", refund.order, ID_LENGTH, empty=True)
+    if not refund.order:  # an order's refund is in its currency
+        check.place("currency", refund.currency)
     check.currency(refund.currency)
     refunded_at = check.instant("refunded_at", refund.refunded_at)
     amount = check.program_amount(refund, refund.currency, frame.currency)
     rows = _refund_lines(check, refund, amount)
     told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
-    return Checked(refund, check.external_id, (refund.external_id, refund.member), _digest(*told, rows), amount, rows)
+    key = (refund.external_id, refund.member)
+    return Checked(refund, check.external_id, key, _digest(*told, rows), amount, rows, check.first_objection)
 
 
-def _refund_lines(check: "_Check", refund: RefundInput, amount: int) -> list[Line]:
+def _refund_lines(check: Check, refund: RefundInput, amount: int) -> list[Line]:
     for index, line in enumerate(refund.lines):
         check.line(index)
-        check.text("external_id", line.external_id, ID_LENGTH)
+        check.new_id(line.external_id, is_derived=refund.is_derived)
         check.text("sku", line.sku, CODE_LENGTH, empty=True)
         check.text("order", line.order, ID_LENGTH, empty=True)
         check.text("order_line", line.order_line, ID_LENGTH, empty=True)
@@ -201,7 +189,7 @@ def _refund_lines(check: "_Check", refund: RefundInput, amount: int) -> list[Lin
 
 
 def _program_amounts(
-    check: "_Check",
+    check: Check,
     fact: OrderInput | OrderEditInput | RefundInput,
     lines: Sequence[OrderLineInput | RefundLineInput],
     amount: int,
@@ -222,8 +210,8 @@ def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInp
 
     Raises: BadFact.
     """
-    check = _Check(activity.external_id, frame)
-    check.text("external_id", activity.external_id, ID_LENGTH)
+    check = Check(activity.external_id, frame)
+    check.new_id(activity.external_id)
     check.text("member", activity.member, ID_LENGTH)
     check.text("kind", activity.kind, NAME_LENGTH)
     check.text("source", activity.source, NAME_LENGTH, empty=True)
@@ -231,7 +219,8 @@ def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInp
     if activity.quality is not None:
         check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
     key = (activity.member, activity.source, activity.external_id)
-    return Checked(activity, check.external_id, key, _digest(activity.kind, occurred_at, activity.quality))
+    digest = _digest(activity.kind, occurred_at, activity.quality)
+    return Checked(activity, check.external_id, key, digest, objection=check.first_objection)
 
 
 def check_credit(credit: CreditInput, frame: Frame) -> Checked[CreditInput]:
@@ -239,7 +228,7 @@ def check_credit(credit: CreditInput, frame: Frame) -> Checked[CreditInput]:
 
     Raises: BadFact.
     """
-    check = _Check(f"{credit.source} {credit.rule}", frame)
+    check = Check(f"{credit.source} {credit.rule}", frame)
     check.text("member", credit.member, ID_LENGTH)
     check.text("source", credit.source, ID_LENGTH)
     check.text("rule", credit.rule, CODE_LENGTH)
@@ -250,18 +239,20 @@ def check_credit(credit: CreditInput, frame: Frame) -> Checked[CreditInput]:
     )
 
 
-def check_member(member: MemberInput, *, last: datetime = LATEST) -> None:
-    """Check someone to enroll. `last`: who joins after it, or is born after its day, is refused.
+def check_member(member: MemberInput, frame: Frame) -> BadFact | None:
+    """Check someone to enroll, and return why they are refused if they are new.
 
     Raises: BadFact.
     """
-    check = _Check(member.external_id, Frame("", last=last))
-    check.text("external_id", member.external_id, ID_LENGTH)
+    check = Check(member.external_id, frame)
+    check.new_id(member.external_id)
     check.text("locale", member.locale, LOCALE_LENGTH, empty=True)
     check.text("country", member.country, COUNTRY_LENGTH, empty=True)
+    check.place("country", member.country)
     check.instant("joined_at", member.joined_at)
-    if member.birthday is not None and not EARLIEST.date() <= member.birthday <= last.date():
+    if member.birthday is not None and not EARLIEST.date() <= member.birthday <= frame.last.date():
         check.refuse("birthday", "is not the birthday of someone alive")
+    return check.first_objection
 
 
 def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], Checked[T]]:
@@ -274,6 +265,16 @@ def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], C
         if taken.setdefault(fact.key, fact).digest != fact.digest:
             raise FactConflict(kind=kind, external_id=fact.name)
     return dict(sorted(taken.items()))
+
+
+def refuse_objections(facts: Iterable[Checked[T]]) -> None:
+    """Refuse new facts that there are objections to, all of them at once.
+
+    Raises: RefusedFacts.
+    """
+    objections = {fact.key: fact.objection for fact in facts if fact.objection}
+    if objections:
+        raise RefusedFacts(objections)
 
 
 def edit_refund_id(order: str, edit: str) -> str:
@@ -295,73 +296,3 @@ def _derived_id(text: str) -> str:
 def _digest(*content: object) -> bytes:
     canonical = json.dumps(content, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=DIGEST_BYTES).digest()
-
-
-@dataclass(slots=True)
-class _Check:
-    """Refuse what is wrong with one fact, naming the field: `lines.3.units` in its fourth line."""
-
-    external_id: str
-    frame: Frame = Frame("")
-    _place: str = ""
-
-    def line(self, index: int | None) -> None:
-        """Say which line the next checks are about; None for the fact itself."""
-        self._place = "" if index is None else f"lines.{index}."
-
-    def refuse(self, field: str, reason: str, code: str = "invalid_value") -> NoReturn:
-        raise BadFact(field=f"{self._place}{field}", external_id=self.external_id, reason=reason, code=code)
-
-    def text(self, field: str, value: str, length: int, *, empty: bool = False) -> None:
-        if not value and not empty:
-            self.refuse(field, "is empty")
-        if len(value) > length:
-            self.refuse(field, f"is longer than {length} characters")
-        if not value.isascii() or "\0" in value:
-            self._storable(field, value)
-
-    def _storable(self, field: str, value: str) -> None:
-        # PostgreSQL stores neither U+0000 nor halves of surrogate pairs, both of which JSON can carry.
-        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            self.refuse(field, "holds a character that cannot be stored")
-
-    def number(self, field: str, value: int, least: int, most: int) -> None:
-        if not least <= value <= most:
-            self.refuse(field, f"{value} is not between {least} and {most}")
-
-    def currency(self, value: str) -> None:
-        if len(value) != 3 or not (value.isascii() and value.isalpha() and value.isupper()):
-            self.refuse("currency", f"{value!r} is not an ISO 4217 code")
-
-    def instant(self, field: str, value: datetime) -> str:
-        """Return the instant in its canonical form."""
-        if value.utcoffset() is None:
-            self.refuse(field, "has no UTC offset")
-        if not EARLIEST <= value < LATEST:
-            self.refuse(field, f"is not between {EARLIEST:%Y} and {LATEST:%Y}")
-        if value < self.frame.first:
-            self.refuse(field, "is before the program began", code="before_program")
-        if value > self.frame.last:
-            self.refuse(field, "lies in the future", code="in_future")
-        return value.astimezone(UTC).isoformat()
-
-    def program_amount(self, told: _Amounts, told_currency: str, currency: str, line: int | None = None) -> int:
-        """Return an amount in the program's currency."""
-        self.line(line)
-        self.number("amount_minor", told.amount_minor, 0, MAX_AMOUNT)
-        amount = told.program_amount_minor
-        if amount is None:
-            if told_currency != currency:
-                reason = f"{told_currency} needs the amount in {currency} told with it"
-                self.refuse("currency", reason, code="wrong_currency")
-            return told.amount_minor
-        self.number("program_amount_minor", amount, 0, MAX_AMOUNT)
-        if told_currency == currency and amount != told.amount_minor:
-            self.refuse("program_amount_minor", f"differs from the amount, which is in {currency} too")
-        return amount
-
-    def distinct(self, field: str, external_ids: Sequence[str]) -> None:
-        self.line(None)
-        if len(set(external_ids)) != len(external_ids):
-            twice = next(name for index, name in enumerate(external_ids) if name in external_ids[:index])
-            self.refuse(field, f"line {twice} comes twice", code="duplicate_line")

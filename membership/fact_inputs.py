@@ -1,5 +1,6 @@
 """The shapes in which a storefront tells facts, and how one is refused."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -18,6 +19,15 @@ class BadFact(Exception):
         self.reason = reason
         self.code = code
         super().__init__(f"{external_id}: {field}: {reason}")
+
+
+class RefusedFacts(BadFact):
+    """New facts that there are objections to: says the first, and has all of them by the keys of their facts."""
+
+    def __init__(self, objections: Mapping[tuple[str, ...], BadFact]) -> None:
+        first = next(iter(objections.values()))
+        super().__init__(field=first.field, external_id=first.external_id, reason=first.reason, code=first.code)
+        self.objections = objections
 
 
 class FactConflict(Exception):
@@ -85,7 +95,10 @@ class RefundLineInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundInput:
-    """Money given back to `member` (empty: a guest). Its lines decide which orders it touches."""
+    """Money given back to `member` (empty: a guest). Its lines decide which orders it touches.
+
+    is_derived: its ids are made of those of its order, as in cancellations and edits.
+    """
 
     external_id: str
     member: str = ""
@@ -95,6 +108,7 @@ class RefundInput:
     program_amount_minor: int | None = None
     order: str = ""
     lines: tuple[RefundLineInput, ...] = ()
+    is_derived: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.models import Program
-from membership.fact_checks import check_order, frame_of
+from membership.fact_checks import check_order
 from membership.fact_inputs import OrderInput
+from membership.field_checks import frame_of
 from points import rules
 from points.services.earning import Fact, Terms, contexts_of, evaluate_order
 

@@ -1,5 +1,6 @@
 """points' part of a program file: wallets and earn rules."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -25,21 +26,25 @@ def parse_wallets(reader: Reader) -> list[WalletEntry]:
     return reader.read_list("wallets", WalletEntry)
 
 
-def parse_earn_rules(reader: Reader, tier_codes: list[str]) -> list[EarnRuleEntry]:
-    """Read the earn rules and check the wallets and tiers that they name."""
+def parse_earn_rules(reader: Reader, tier_codes: list[str], channels: Collection[str]) -> list[EarnRuleEntry]:
+    """Read the earn rules and check the wallets, tiers and channels that they name. Without channels any will do."""
     entries = reader.read_list("earn_rules", EarnRuleEntry)
     places = {code: index for index, code in enumerate(reader.codes("earn_rules"))}
     wallet_codes = reader.codes("wallets")
     for entry in entries:
-        problems = _find_unknown(entry, wallet_codes, tier_codes)
+        problems = _find_unknown(entry, wallet_codes, tier_codes, channels)
         reader.problems.extend(f"earn_rules[{places[entry.code]}].{problem}" for problem in problems)
     return entries
 
 
-def _find_unknown(rule: EarnRuleDefinition, wallet_codes: list[str], tier_codes: list[str]) -> list[str]:
+def _find_unknown(
+    rule: EarnRuleDefinition, wallet_codes: list[str], tier_codes: list[str], channels: Collection[str]
+) -> list[str]:
     problems = unknown_reference("wallet", rule.wallet, wallet_codes, "wallet")
     for index, tier in enumerate(rule.tiers):
         problems += unknown_reference(f"tiers[{index}]", tier, tier_codes, "tier in the main ladder named")
+    for index, channel in enumerate(rule.channels if channels else ()):
+        problems += unknown_reference(f"channels[{index}]", channel, channels, "channel")
     return problems
 
 
@@ -75,7 +80,7 @@ def _check_references(rule: EarnRule, definition: EarnRuleDefinition) -> list[st
     wallets = Wallet.objects.filter(program_id=rule.program_id).values_list("code", flat=True)
     main = Ladder.objects.filter(program_id=rule.program_id).order_by("id").values("id")[:1]
     tiers = Tier.objects.filter(ladder__in=main).values_list("code", flat=True)
-    return _find_unknown(definition, list(wallets), list(tiers))
+    return _find_unknown(definition, list(wallets), list(tiers), rule.program.channels)
 
 
 WALLET = Kind("wallet", WalletPolicy)

@@ -12,8 +12,9 @@ from core.models import Program
 from coupons import rules as coupons
 from coupons.selectors import CodeRefusal
 from coupons.services import quotes
-from membership.fact_checks import DIGEST_BYTES, MAX_AMOUNT
+from membership.fact_checks import DIGEST_BYTES
 from membership.fact_inputs import BadFact, OrderInput, OrderLineInput
+from membership.field_checks import MAX_AMOUNT
 from membership.models import Member, MemberStatus
 from membership.selectors import find_member, list_standings
 from points.definitions import WalletPolicy

@@ -16,6 +16,7 @@ from django.utils.translation import gettext
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from core import versions
 from core.admin.ground import (
     ListAdmin,
     never,
@@ -55,7 +56,16 @@ class ProgramAdmin(ListAdmin):
     """A program. Its name and markets are edited here; all else comes from its file. Upper apps add inlines."""
 
     list_display = ("code", "name", "currency", "time_zone", "opened_at")
-    readonly_fields = ("code", "currency", "time_zone", "start_date", "is_sandbox", "created_at", "opened_at")
+    readonly_fields = (
+        "code",
+        "currency",
+        "time_zone",
+        "start_date",
+        "channels",
+        "is_sandbox",
+        "created_at",
+        "opened_at",
+    )
     search_fields = ("code",)
     inlines = [MarketInline]
     has_add_permission = has_delete_permission = never
@@ -77,6 +87,7 @@ class ProgramAdmin(ListAdmin):
         program = Program.objects.get(pk=form.instance.pk)
         after = _describe(program)
         if after != form.before:
+            versions.note_change(program)
             audit.record(
                 action="program.edited",
                 target=f"program:{program.code}",

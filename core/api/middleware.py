@@ -1,4 +1,4 @@
-"""What surrounds the API's answers: browsers' cross-origin rules, and the headers of the rate limit."""
+"""What surrounds the API's views: addresses, browsers' cross-origin rules, and the headers of the rate limit."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
+from core.api.paths import keep_slashes
 from core.services import api_keys
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Request-ID, Accept-Language"
@@ -32,6 +33,7 @@ class ApiMiddleware:
         """Answer the request."""
         if not request.path.startswith("/api/"):
             return self._get_response(request)
+        keep_slashes(request)
         origin = request.headers.get("Origin", "")
         if request.method == "OPTIONS" and origin and "Access-Control-Request-Method" in request.headers:
             return _answer_preflight(origin)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from drf_spectacular.contrib.pydantic import PydanticExtension
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # What any operation may answer, and what one that writes may answer besides. docs/api.md lists every code.
 _ALWAYS = {
-    400: "The request cannot be read: `invalid_parameter`, `invalid_cursor`, `bad_request`",
+    400: "The request cannot be read: `invalid_parameter`, `invalid_cursor`, `unexpected_body`, `bad_request`",
     401: "Who calls is not known: `unauthenticated`, `invalid_key`, `key_expired`, `key_revoked`, `invalid_token`, "
     "`token_expired`",
     403: "The caller may not do this: `scope_missing`, `key_required`, `member_not_active`",
@@ -185,6 +185,13 @@ class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         }
 
 
+class Takes(NamedTuple):
+    """What a method reads of a request: the rest is refused before it runs."""
+
+    query: bool
+    body: bool
+
+
 def operation(
     *,
     summary: str,
@@ -212,6 +219,7 @@ def operation(
         responses |= {
             (status, CONTENT_TYPE): OpenApiResponse(ProblemBody, description=told) for status, told in problems.items()
         }
+        cast(Any, method).takes = Takes(query is not None or any(map(_is_page, answers.values())), body is not None)
         decorate = extend_schema(
             summary=summary,
             description=more.pop("description", summary),

@@ -10,6 +10,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.paths import sent_path
 from core.api.problems import Problem
 
 PAGE_SIZE = 50
@@ -48,11 +49,13 @@ class Page(CursorPagination):
         Raises: Problem 400 for a cursor that was made up: its position is no value of the order's field.
         """
         try:
-            return super().paginate_queryset(queryset, request, view)
+            rows: list[Any] | None = super().paginate_queryset(queryset, request, view)
         except (ValueError, TypeError, ValidationError):
             if "cursor" not in request.query_params:
                 raise
             raise NotFound from None
+        self.base_url = request.build_absolute_uri(f"{sent_path(request._request)}?{request.META['QUERY_STRING']}")
+        return rows
 
     def get_ordering(self, _request: Request, queryset: Any, _view: Any) -> tuple[str, ...]:
         """Return the order that the query set has."""

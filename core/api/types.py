@@ -59,8 +59,15 @@ def _flag(value: Any) -> Any:
 
 Minor = Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER, description="Minor units of the currency: 12.50 GBP is 1250")]
 Points = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER)]
-# Goes into addresses, where an encoded slash is a slash: see core.api.converters.
-ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]*$")]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_PRINTABLE)]
+# The id of what is told. The document says what a new one looks like; what is recorded already may be told as it was.
+OwnId = Annotated[
+    ExternalId,
+    Field(
+        description="Neither begins nor ends with a blank; not `.`, `..` or `batch`",
+        json_schema_extra={"pattern": r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"},
+    ),
+]
 Name = Annotated[str, StringConstraints(max_length=63, pattern=_PRINTABLE)]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
 Reason = Annotated[Text, AfterValidator(_said)]

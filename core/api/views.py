@@ -23,9 +23,10 @@ from rest_framework.response import Response
 
 from core.api.credentials import Caller, Credentials, HasScope
 from core.api.pages import Page
-from core.api.problems import Problem, field_errors
+from core.api.problems import FieldError, Problem, field_errors, pointer
 from core.api.throttle import RateLimit
 from core.models import Program, Scope
+from core.places import places_of
 from core.services import idempotency
 
 B = TypeVar("B", bound=BaseModel)
@@ -65,6 +66,20 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
     queryset: QuerySet[Any] | None = None
     filterset_class: ClassVar[type[Any] | None] = None
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let the caller in, and refuse parameters and bodies that the method does not read.
+
+        Raises: Problem 400, 401, 403, 429.
+        """
+        super().initial(request, *args, **kwargs)
+        takes = getattr(getattr(self, (request.method or "").lower(), None), "takes", None)
+        if takes is None:  # the method is not known
+            return
+        for name in () if takes.query else request.query_params:
+            raise Problem(400, "invalid_parameter", f"{name} is not a parameter of this address.")
+        if not takes.body and request._request.body:
+            raise Problem(400, "unexpected_body", "This request has no body: leave it out.")
+
     @cached_property
     def at(self) -> datetime:
         """The instant of the request: the only one that its work knows."""
@@ -103,6 +118,17 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
         if self.request.content_type.partition(";")[0].strip().lower() != "application/json":
             raise Problem(415, "unsupported_media_type", "Send JSON: Content-Type: application/json.")
         return model.model_validate_json(self.request._request.body)
+
+    def refuse_unknown_places(self, body: BaseModel) -> None:
+        """Refuse a body whose currency, market or channel is none of the program's.
+
+        Raises: Problem 422.
+        """
+        for field in ("currency", "market", "channel"):
+            flaw = places_of(self.program).find_flaw(field, getattr(body, field, ""))
+            if flaw:
+                errors = [FieldError(pointer=pointer([field]), code="invalid_value", detail=flaw)]
+                raise Problem(422, "invalid_value", f"{field}: {flaw}.", errors=errors)
 
     def read_query(self, model: type[B]) -> B:
         """Return the query's parameters; one that is unknown or given twice is refused.
@@ -215,5 +241,5 @@ def _digest(request: Request) -> bytes:
         body = json.dumps(json.loads(raw), sort_keys=True)
     except (ValueError, RecursionError):
         body = raw.hex()
-    told = json.dumps([request.method, request.path, sorted(request.query_params.lists()), body])
+    told = json.dumps([request.method, request.path_info, sorted(request.query_params.lists()), body])
     return hashlib.sha256(told.encode()).digest()

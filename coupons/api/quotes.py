@@ -113,6 +113,7 @@ class CouponQuoteView(TypedCodesView):
     )
     def post(self, _request: Request, **_address: Any) -> Response:
         body = self.read(QuoteBody)
+        self.refuse_unknown_places(body)
         basket = _basket(body)
         with self.trying(body.codes) as tries:
             found = quotes.quote_basket(

@@ -16,7 +16,7 @@ from membership import explain
 from membership.api.ladders import find_plans
 from membership.api.members import MemberView
 from membership.api.tiers import StepAnswer, TierStandingAnswer, show_standing, show_step
-from membership.fact_checks import LATEST
+from membership.field_checks import LATEST
 from membership.stories import (
     FactKind,
     TierFact,

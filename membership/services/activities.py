@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import connection
 
-from membership.fact_checks import Checked, T
+from membership.fact_checks import Checked, T, refuse_objections
 from membership.fact_inputs import ActivityInput, CreditInput, FactConflict
 from membership.services.batch import Batch, columns
 
@@ -58,6 +58,7 @@ def record_activities(batch: Batch, activities: Facts[ActivityInput]) -> None:
     for key, (digest,) in _known(_KNOWN_ACTIVITIES, facts.keys() - new.keys()):
         if bytes(digest) != facts[key].digest:
             raise FactConflict(kind="activity", external_id=facts[key].name)
+    refuse_objections(facts[key] for key in new)
     batch.activity_ids.extend(sorted(new.values()))
     for key in new:
         batch.note(key[0], facts[key].told.occurred_at).activities += 1

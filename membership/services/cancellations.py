@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from core.external_ids import find_flaw
 from core.models import Program
 from core.money import allocate
 from membership.fact_checks import cancel_refund_id
@@ -26,8 +27,8 @@ def refund_rest(
     """Return the refund of all units and all money left of an order; None if it is recorded already.
 
     external_id: of the refund, `<order>:cancel` unless told. cancelled_at: `at` unless told.
-    Raises: BadFact if nothing is left; FactConflict if the refund is recorded with another instant or for another
-    order, or if something has been left since.
+    Raises: BadFact if nothing is left or the id cannot be one; FactConflict if the refund is recorded with another
+    instant or for another order, or if something has been left since.
     Locks: the order, before what is left is read: a refund under way is waited for and counts.
     """
     name = external_id or cancel_refund_id(order)
@@ -43,6 +44,9 @@ def refund_rest(
     if not is_left:
         reason = f"nothing is left of order {order}"
         raise BadFact(field="", external_id=name, reason=reason, code="nothing_left")
+    flaw = find_flaw(external_id) if external_id else ""
+    if flaw:
+        raise BadFact(field="external_id", external_id=name, reason=flaw, code="invalid_value")
     return RefundInput(
         external_id=name,
         member=locked.member.external_id if locked.member else "",
@@ -52,6 +56,7 @@ def refund_rest(
         program_amount_minor=left.in_program,
         order=order,
         lines=lines,
+        is_derived=True,
     )
 
 

@@ -13,8 +13,9 @@ from django.db.models import QuerySet
 
 from core.models import Program
 from membership import locks
-from membership.fact_checks import Checked, check_edit, check_refund, edit_refund_id, frame_of
+from membership.fact_checks import Checked, check_edit, check_refund, edit_refund_id, refuse_objections
 from membership.fact_inputs import BadFact, FactConflict, OrderEditInput, RefundInput, RefundLineInput
+from membership.field_checks import frame_of
 from membership.models import Order, OrderEdit, OrderKey, OrderLine
 from membership.services.batch import Batch, RecordedFacts, open_batch
 from membership.services.orders import write_lines
@@ -39,6 +40,7 @@ def record_edit(*, program: Program, edit: OrderEditInput, last: datetime | None
         if bytes(known.content_digest) != checked.digest:
             raise FactConflict(kind="order edit", external_id=edit.external_id)
         return RecordedFacts(repeated=1)
+    refuse_objections([checked])
     _check_order(edit, order)
     member = order.member.external_id if order.member else ""
     batch = open_batch(program=program, members=[member], at=at)
@@ -138,6 +140,7 @@ def _removal(edit: OrderEditInput, member: str) -> RefundInput | None:
         program_amount_minor=sum(in_program) if len(in_program) == len(lines) else None,
         order=edit.order,
         lines=lines,
+        is_derived=True,
     )
 
 

@@ -10,10 +10,12 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from core.models import Program
+from core.places import places_of
 from core.services import audit, outbox
 from core.versions import in_force
-from membership.fact_checks import LATEST, check_member
+from membership.fact_checks import check_member
 from membership.fact_inputs import BadFact, MemberInput
+from membership.field_checks import member_frame
 from membership.locks import lock_enrollment, lock_members
 from membership.models import Ladder, Member, MemberKind, MemberStatus, TierCause
 from membership.services.batch import columns, copy_rows
@@ -55,19 +57,20 @@ class EnrolledMembers:
 
 @transaction.atomic
 def enroll_members(
-    *, program: Program, members: Sequence[MemberInput], at: datetime, last: datetime = LATEST
+    *, program: Program, members: Sequence[MemberInput], at: datetime, last: datetime | None = None
 ) -> EnrolledMembers:
     """Enroll members and give each the lowest tier of every ladder that was in force when they joined.
 
     Whoever is enrolled already stays as they are, whatever is told about them now; told twice, the first counts.
-    last: the latest instant at which anyone may join.
+    last: the latest instant at which anyone may join, for who is told as they join; None: any instant and any country.
     Raises: BadFact.
     Publishes `membership.members_enrolled` with the ids of those who are new.
     Locks: waits for another transaction that is enrolling one of them; inserts in external id order.
     """
+    frame, objections = member_frame(program, last=last), {}
     told: dict[str, MemberInput] = {}
     for member in members:
-        check_member(member, last=last)
+        objections[member.external_id] = check_member(member, frame)
         if member.kind not in MemberKind.values:
             raise BadFact(
                 field="kind",
@@ -85,6 +88,9 @@ def enroll_members(
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_MEMBERS, [program.pk, at, *columns(rows)])
         new: dict[str, int] = dict(cursor.fetchall())
+    for objection in (objections[name] for name in new):
+        if objection is not None:
+            raise objection
     _begin_periods(program, {member_id: told[name].joined_at for name, member_id in new.items()}, at)
     if new:
         news = {"members": sorted(new.values())}
@@ -147,7 +153,10 @@ def update_member(
 def _check_profile(member: Member, changes: Mapping[str, Any], *, at: datetime) -> None:
     told = {name: changes[name] for name in ("locale", "country", "birthday") if name in changes}
     known = MemberInput(external_id=member.external_id, joined_at=member.joined_at, **told)
-    check_member(known, last=max(at, member.joined_at))
+    check_member(known, member_frame(member.program, last=max(at, member.joined_at)))
+    flaw = places_of(member.program).find_flaw("country", known.country)
+    if flaw:
+        raise BadFact(field="country", external_id=member.external_id, reason=flaw, code="invalid_value")
     if changes.keys() - set(PROFILE_FIELDS):
         raise ValueError(f"only {', '.join(PROFILE_FIELDS)} can be changed")
     if changes.get("status", MemberStatus.ACTIVE) not in (MemberStatus.ACTIVE, MemberStatus.SUSPENDED):

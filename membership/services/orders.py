@@ -8,8 +8,9 @@ from django.db import connection
 
 from core.calendar import local_date
 from core.models import Program
-from membership.fact_checks import Checked, Line, check_order, frame_of
+from membership.fact_checks import Checked, Line, check_order, refuse_objections
 from membership.fact_inputs import FactConflict, OrderInput
+from membership.field_checks import frame_of
 from membership.models import Member, Order, OrderLine
 from membership.services.batch import Batch, copy_rows
 
@@ -50,6 +51,7 @@ def record_orders(batch: Batch, orders: Orders) -> None:
     new = [(claimed[key[0]], member_ids[key], orders[key]) for key in orders if key[0] in claimed]
     if not new:
         return
+    refuse_objections(order for _, _, order in new)
     batch.order_ids.extend(order_id for order_id, _, _ in new)
     copy_rows(
         "membership_order",

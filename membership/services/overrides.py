@@ -15,7 +15,7 @@ from core import locks as core_locks
 from core.calendar import TICK
 from core.services import audit
 from membership import locks
-from membership.fact_checks import LATEST
+from membership.field_checks import LATEST
 from membership.ladder_plans import load_plans
 from membership.models import Ladder, Member, Tier, TierOverride, TierPeriod
 from membership.selectors import tiers_at

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from django.db import connection
 
 from membership import locks
-from membership.fact_checks import Checked
+from membership.fact_checks import Checked, refuse_objections
 from membership.fact_inputs import BadFact, FactConflict, RefundInput
 from membership.models import OrderKey
 from membership.services.batch import Batch, columns, copy_rows
@@ -134,6 +134,7 @@ def record_refunds(batch: Batch, refunds: Refunds) -> None:
     for (_, member_id), refund in told.items():
         _check_orders(refund, member_id, orders)
     new = _insert(batch, told, orders)
+    refuse_objections(told[key] for key in new)
     batch.refund_ids.extend(sorted(new.values()))
     dated = sorted(new, key=lambda key: (told[key].told.refunded_at, key[0], key[1] or 0))
     returns = _Returns(batch, orders, _read_lines((told[key] for key in dated), orders))

@@ -117,6 +117,7 @@ class PreviewView(MemberView):
     @operation(summary="Work out what an order would earn", body=PreviewBody, answers={200: PreviewAnswer})
     def post(self, _request: Request, **_address: Any) -> Response:
         body = self.read(PreviewBody)
+        self.refuse_unknown_places(body)
         order = _as_order(body, self.member.external_id, self.at)
         found = preview_order(program=self.program, member_id=self.member.pk, order=order)
         wallets = dict(Wallet.objects.filter(program=self.program).values_list("pk", "code"))

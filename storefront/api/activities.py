@@ -12,8 +12,9 @@ from core.api.filters import InstantFilter, TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, operation
 from core.api.types import Body, DryRun
 from core.api.views import idempotent
-from membership.fact_checks import check_activity, frame_of
+from membership.fact_checks import check_activity
 from membership.fact_inputs import ActivityInput
+from membership.field_checks import frame_of
 from membership.models import Activity
 from storefront.api.answers import ActivityPage, ActivityRecorded, show_activity
 from storefront.api.batches import Batch, Key, tell

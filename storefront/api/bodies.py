@@ -5,8 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, StrictInt, StringConstraints
 
-from core.api.types import Body, Currency, ExternalId, Instant, Minor, Name
-from membership.fact_checks import CODE_LENGTH, MAX_COUNT, MAX_QUALITY
+from core.api.types import Body, Currency, ExternalId, Instant, Minor, Name, OwnId
 from membership.fact_inputs import (
     ActivityInput,
     OrderEditInput,
@@ -16,6 +15,7 @@ from membership.fact_inputs import (
     RefundLineInput,
     RemovedLineInput,
 )
+from membership.field_checks import CODE_LENGTH, MAX_COUNT, MAX_QUALITY
 
 # Far above real baskets: what bounds the work of one request.
 MAX_LINES = 1_000
@@ -35,7 +35,7 @@ class OrderLineBody(Body):
     `paid_in_points_minor`: the part of it that was paid in points, which earns none.
     """
 
-    external_id: ExternalId
+    external_id: OwnId
     units: Units
     amount_minor: Minor
     program_amount_minor: ProgramMinor = None
@@ -59,7 +59,7 @@ class OrderBody(Body):
     the checkout's and need not be told.
     """
 
-    external_id: ExternalId
+    external_id: OwnId
     member: ExternalId | None = None
     paid_at: Instant
     currency: Currency
@@ -90,7 +90,7 @@ class RemovedLineBody(Body):
 class OrderEditBody(Body):
     """A change of a paid order: new lines, and units taken out of old ones."""
 
-    external_id: ExternalId
+    external_id: OwnId
     edited_at: Instant
     currency: Currency
     lines: Lines = []
@@ -111,14 +111,14 @@ class OrderEditBody(Body):
 class CancelBody(Body):
     """The cancellation of a paid order. `external_id` of its refund: `<order>:cancel` unless told."""
 
-    external_id: ExternalId | None = None
+    external_id: OwnId | None = None
     cancelled_at: Instant | None = None
 
 
 class RefundLineBody(Body):
     """What came back of a line of an order (the refund's own unless told); without units only money did."""
 
-    external_id: ExternalId
+    external_id: OwnId
     order: ExternalId | None = None
     order_line: ExternalId | None = None
     units: Units | None = None
@@ -134,7 +134,7 @@ class RefundLineBody(Body):
 class RefundBody(Body):
     """Money given back to a member, or to a guest. The lines say what came back of which orders."""
 
-    external_id: ExternalId
+    external_id: OwnId
     member: ExternalId | None = None
     order: ExternalId | None = None
     refunded_at: Instant
@@ -151,7 +151,7 @@ class RefundBody(Body):
 class ActivityBody(Body):
     """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ..."""
 
-    external_id: ExternalId
+    external_id: OwnId
     member: ExternalId
     kind: Label
     source: Name = ""

@@ -219,7 +219,9 @@ class CheckoutsView(ApiView):
     )
     @idempotent(is_required=False)
     def post(self, _request: Request) -> Response:
-        query, basket = self.read_query(DryRun), self.read(CheckoutBody).told()
+        query, body = self.read_query(DryRun), self.read(CheckoutBody)
+        self.refuse_unknown_places(body)
+        basket = body.told()
         member = find_member(program_id=self.program.pk, external_id=basket.member) if basket.codes else None
         if member is None or member.status != MemberStatus.ACTIVE:  # their codes are not read
             checkout = self._quote(basket, dry_run=query.dry_run)

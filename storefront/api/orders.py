@@ -20,8 +20,9 @@ from core.api.problems import Problem
 from core.api.types import Body, DryRun
 from core.api.views import idempotent
 from core.models import Program
-from membership.fact_checks import cancel_refund_id, check_order, edit_refund_id, frame_of
+from membership.fact_checks import cancel_refund_id, check_order, edit_refund_id
 from membership.fact_inputs import BadFact, OrderInput
+from membership.field_checks import frame_of
 from membership.models import Order, OrderEdit, OrderKey, OrderLine, Refund, RefundLine
 from membership.services.facts import RecordedFacts
 from membership.services.orders import get_new_order
@@ -194,7 +195,7 @@ class CancelOrderView(FactView):
                 recorded = intake.cancel_order(
                     program=self.program,
                     order=order,
-                    external_id=name,
+                    external_id=body.external_id or "",
                     cancelled_at=body.cancelled_at,
                     last=self.latest,
                     at=self.at,

@@ -15,8 +15,9 @@ from core.api.problems import Problem
 from core.api.types import Body, DryRun, ExternalId
 from core.api.views import idempotent
 from core.models import Program
-from membership.fact_checks import check_refund, frame_of
+from membership.fact_checks import check_refund
 from membership.fact_inputs import RefundInput
+from membership.field_checks import frame_of
 from membership.models import Refund
 from storefront.api.answers import (
     RefundAnswer,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO, cast
 
+from core.external_ids import find_flaw
 from core.money import CURRENCIES
 from core.timestamps import parse_instant
 
@@ -54,9 +55,15 @@ FIRST_YEAR, LAST_YEAR = 1900, 2199
 
 def identifier(text: str) -> str:
     """Read an id that must be there."""
-    if not text:
-        raise ValueError("is empty")
-    return optional_text(text)
+    flaw = find_flaw(text)
+    if flaw:
+        raise ValueError(flaw)
+    return text
+
+
+def optional_identifier(text: str) -> str:
+    """Read an id, or nothing."""
+    return identifier(text) if text else text
 
 
 def optional_text(text: str, limit: int = 200) -> str:
@@ -115,7 +122,7 @@ def currency(text: str) -> str:
 FILES: dict[str, tuple[Column, ...]] = {
     "orders": (
         Column("order_id", identifier, "text"),
-        Column("member_id", optional_text, "text"),
+        Column("member_id", optional_identifier, "text"),
         Column("ordered_at", instant, "timestamptz"),
         Column("amount", amount, "bigint"),
         Column("currency", currency, "text"),
@@ -132,7 +139,7 @@ FILES: dict[str, tuple[Column, ...]] = {
     ),
     "refunds": (
         Column("refund_id", identifier, "text"),
-        Column("member_id", optional_text, "text"),
+        Column("member_id", optional_identifier, "text"),
         Column("refunded_at", instant, "timestamptz"),
         Column("amount", amount, "bigint"),
         Column("order_id", optional_text, "text", is_optional=True),
@@ -157,6 +164,11 @@ def file_name(kind: str) -> str:
     return f"{kind}.csv.gz"
 
 
+def open_text(path: Path) -> TextIO:
+    """Open a file of a data set; the byte-order mark that some programs begin UTF-8 with is not part of its text."""
+    return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+
+
 def iter_rows(directory: Path, kind: str) -> Iterator[tuple[int, list[Any]] | Problem]:
     """Yield (line, values by FILES[kind]) for each sound row and a Problem for each other one.
 
@@ -164,7 +176,7 @@ def iter_rows(directory: Path, kind: str) -> Iterator[tuple[int, list[Any]] | Pr
     """
     path = directory / file_name(kind)
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+        with open_text(path) as text:
             yield from _parse(csv.reader(text, strict=True), kind)
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path} does not exist.") from error

@@ -1,7 +1,6 @@
 """Stage a data set in temporary tables and check it whole before anything is loaded."""
 
 import csv
-import gzip
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from django.db import connection
 
-from storefront.replay.files import FILES, Problem, UnreadableFile, file_name, iter_rows
+from storefront.replay.files import FILES, Problem, UnreadableFile, file_name, iter_rows, open_text
 
 # Rows per COPY: bounds the memory of the reader.
 COPY_ROWS = 20_000
@@ -231,7 +230,7 @@ def write_rejects(staged: Staged, target: Path) -> None:
 
 def _raw_rows(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
+        with open_text(path) as text:
             reader = csv.reader(text)
             for row in reader:
                 joined = io.StringIO()

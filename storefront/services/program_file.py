@@ -53,7 +53,7 @@ def load(path: Path, *, code: str | None = None) -> ProgramFile:
     tier_codes = membership_section.list_main_tier_codes(reader)
     coupons = coupons_section.parse_coupons(reader, tier_codes)
     wallets = points_section.parse_wallets(reader)
-    earn_rules = points_section.parse_earn_rules(reader, tier_codes)
+    earn_rules = points_section.parse_earn_rules(reader, tier_codes, program.channels if program else ())
     referrals = referrals_section.parse_referrals(reader)
     reader.finish()
     assert program is not None  # noqa: S101 finish() has raised otherwise

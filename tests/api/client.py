@@ -64,13 +64,15 @@ class Api:
         if raw is None and body is not None:
             raw = json.dumps(body).encode()
         path = path.removeprefix("http://testserver")  # as pages tell the address of the next one
+        path = path if path.startswith("/") else f"/api/v1/{path}"
         response = Client(raise_request_exception=False).generic(
             method,
-            path if path.startswith("/") else f"/api/v1/{path}",
+            path,
             raw or b"",
             content_type if raw is not None else "",
             headers=sent,
             query_params=query,
+            RAW_URI=path,  # as gunicorn hands it on
         )
         return Reply(response.status_code, response.headers, response.getvalue().decode())
 

@@ -35,7 +35,7 @@ def _refused(reply: Reply, status: int, code: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "path",
     ["nothing", "program/", "members//tokens", "members/a%00b/tokens", "members/a%0Ab/tokens", "members/a%7Fb/tokens",
-     f"members/{'a' * 201}/tokens", "members/a%2Fb/tokens", "%", "%FF", "/api/", "/api", "/api/v2/program", "/api/v1"],
+     f"members/{'a' * 201}/tokens", "members/a/b/tokens", "%", "%FF", "/api/", "/api", "/api/v2/program", "/api/v1"],
 )  # fmt: skip
 def test_an_address_without_anything_is_not_found(api: Api, path: str) -> None:
     reply = api.post(path, {})
@@ -96,7 +96,7 @@ def test_a_body_that_is_not_json(api: Api, raw: bytes) -> None:
         ({"what": None}, "/what", "string_type"),
         ({"what": {"a": 1}}, "/what", "string_type"),
         ({"what": "a\x00b"}, "/what", "string_pattern_mismatch"),
-        ({"what": "a/b"}, "/what", "string_pattern_mismatch"),
+        ({"what": "a\x7fb"}, "/what", "string_pattern_mismatch"),
         ({"what": "a" * 201}, "/what", "string_too_long"),
         ({"what": "a", "is_refused": "x"}, "/is_refused", "bool_parsing"),
         ({"what": "a", "more/~": 1}, "/more~1~0", "extra_forbidden"),

@@ -31,12 +31,53 @@ def test_a_member_is_enrolled_once_for_ever(api: Api) -> None:
         "kind": "person", "status": "active",
         "joined_at": "2026-05-01T09:00:00Z", "recorded_at": "2026-06-01T12:00:00Z",
     }  # fmt: skip
-    again = api.post("members", ADA | {"country": "FR", "kind": "household"})
-    assert (again.status, again.json["outcome"]) == (200, "repeated")
-    assert again.json["member"] == first.json["member"]
+    same: list[dict[str, Any]] = [ADA, {"external_id": "ada"}, {"external_id": "ada", "joined_at": None}]
+    for body in same:
+        again = api.post("members", body)
+        assert (again.status, again.json["outcome"]) == (200, "repeated")
+        assert again.json["member"] == first.json["member"]
     assert Member.objects.count() == TierPeriod.objects.count() == 1
     told = OutboxEvent.objects.get(topic="membership.members_enrolled")
     assert told.payload == {"members": [Member.objects.get().pk]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"country": "FR", "kind": "household"},
+        {"joined_at": "2026-05-01T10:00:01+01:00"},
+        {"birthday": None},
+        {"locale": ""},
+        {"consents": {"mail": False}},
+    ],
+    ids=str,
+)
+def test_told_otherwise_a_member_is_refused_with_the_fields_that_differ(api: Api, changes: dict[str, Any]) -> None:
+    api.post("members", ADA)
+    before = Member.objects.values().get()
+    told = [ADA | changes, ADA, {"external_id": "ben"}, {"external_id": "ben", "country": "FR"}]
+    reply = api.post("members", told[0])
+    assert (reply.status, reply.code) == (409, "fact_conflict")
+    assert {error["pointer"][1:] for error in reply.json["errors"]} == changes.keys()
+    batch = api.post("members/batch", {"members": told}).json["results"]
+    assert [result["outcome"] for result in batch] == ["refused", "repeated", "recorded", "refused"]
+    assert batch[0]["problem"]["errors"] == reply.json["errors"]
+    assert [error["pointer"] for error in batch[3]["problem"]["errors"]] == ["/country"]
+    assert Member.objects.values().get(external_id="ada") == before
+    assert Member.objects.get(external_id="ben").country == ""
+
+
+def test_a_changed_member_is_told_as_they_are_now(api: Api) -> None:
+    api.post("members", ADA)
+    api.patch("members/ada", {"country": "FR"})
+    assert api.post("members", ADA).code == "fact_conflict"
+    assert api.post("members", ADA | {"country": "FR"}).json["outcome"] == "repeated"
+
+
+def test_an_erased_member_told_again_is_repeated(api: Api) -> None:
+    api.post("members", ADA)
+    Member.objects.update(status=MemberStatus.ERASED, country="", birthday=None)
+    assert api.post("members", ADA).json["outcome"] == "repeated"
 
 
 def test_who_tells_no_date_joins_now(api: Api) -> None:
@@ -64,6 +105,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a placeholder": ({"joined_at": "0001-01-01T00:00:00Z"}, "invalid_value"),
     "a kind that there is not": ({"kind": "robot"}, "invalid_request"),
     "a country of three letters": ({"country": "GBR"}, "invalid_request"),
+    "a country that there is not": ({"country": "UK"}, "invalid_value"),
+    "an id that ends with a blank": ({"external_id": "ada "}, "invalid_value"),
+    "an id that is a place": ({"external_id": ".."}, "invalid_value"),
     "no locale": ({"locale": "english!"}, "invalid_request"),
     "born tomorrow": ({"birthday": "2026-06-02"}, "invalid_value"),
     "a consent that is no yes or no": ({"consents": {"mail": "maybe"}}, "invalid_request"),
@@ -189,6 +233,7 @@ def test_a_member_is_suspended_and_comes_back(api: Api) -> None:
         {"status": "erased"},
         {"country": None},
         {"country": "gb"},
+        {"country": "UK"},
         {"birthday": "2026-06-02"},
         {"birthday": 0},
         {"consents": {"email": "yes"}},
