@@ -19,19 +19,24 @@ class Lot:
     asked: int = 0  # of it, after what was forgiven
     taken: int = 0
 
+    def is_expired(self, at: int) -> bool:
+        return self.expires_at is not None and self.expires_at <= at
+
 
 @dataclass
 class Wallet:
-    """`clawback`: what is done when the lot has too little left: `debt`, `write_off`, or `refuse`.
+    """`clawback` says what is done when the lot itself has too little left.
 
-    Of every policy the lot's own remainder is taken first. `debt` takes other lots before it owes (debt and available
-    points never stand side by side).
+    Of every policy the lot's own remainder is taken first: `own_lot` takes no more, the others take other lots too;
+    then `debt` owes the rest, `write_off` forgets it, `refuse` takes nothing of all of it.
+    A posting dated before the last one is judged at that one.
     """
 
     clawback: str = "debt"
     lots: dict[str, Lot] = field(default_factory=dict)
     debt: int = 0
     paid: dict[str, list[tuple[str, int]]] = field(default_factory=dict)  # by payment, what of which lot
+    last: int = 0
 
     @property
     def available(self) -> int:
@@ -39,15 +44,17 @@ class Wallet:
 
     def settle(self, at: int) -> None:
         """ "a lot with expires_at <= t is expired at t" """
+        self.last = max(at, self.last)
         for lot in self.lots.values():
-            if lot.expires_at is not None and lot.expires_at <= at:
+            if lot.is_expired(self.last):
                 lot.expired += lot.remaining
                 lot.remaining = 0
 
     def earn(self, key: str, points: int, at: int, expires_at: int | None) -> None:
         self.settle(at)
-        self.lots[key] = Lot(key, points, expires_at)
-        self._credit(self.lots[key], points, at)
+        if points:
+            self.lots[key] = Lot(key, points, expires_at)
+            self._credit(self.lots[key], points)
 
     def pay(self, key: str, points: int, at: int) -> bool:
         """ "**Burn** takes the lots that expire first" """
@@ -66,7 +73,7 @@ class Wallet:
             part = min(points, of_lot)
             if of_lot > part:
                 taken.append((lot_key, of_lot - part))
-            self._credit(self.lots[lot_key], part, at)
+            self._credit(self.lots[lot_key], part)
             points -= part
 
     def claw_back(self, key: str, due: int, at: int) -> int | None:
@@ -80,7 +87,7 @@ class Wallet:
         owed = max(lot.asked, due - lot.expired)
         wanted = owed - lot.asked
         own = min(wanted, lot.remaining)
-        others = min(wanted - own, self.available - lot.remaining) if self.clawback == "debt" else 0
+        others = 0 if self.clawback == "own_lot" else min(wanted - own, self.available - lot.remaining)
         missing = wanted - own - others
         if self.clawback == "refuse" and missing:
             return None
@@ -103,11 +110,11 @@ class Wallet:
                 taken.append((lot.key, part))
         return taken
 
-    def _credit(self, lot: Lot, points: int, at: int) -> None:
+    def _credit(self, lot: Lot, points: int) -> None:
         """ "Every credit to available repays debt first, from the incoming lot." """
-        if lot.expires_at is not None and lot.expires_at <= at:
-            lot.expired += points
-            return
         repaid = min(points, self.debt)
         self.debt -= repaid
-        lot.remaining += points - repaid
+        if lot.is_expired(self.last):
+            lot.expired += points - repaid
+        else:
+            lot.remaining += points - repaid

@@ -190,8 +190,8 @@ PLANTED = {
     "the sum is rounded up": ("total * of_it // of_all if", "-(-total * of_it // of_all) if"),
     "named refunds do not stand first": ("state.line.money - state.money for", "state.line.money for"),
     "excess of a line is another line's": (
-        "        above = self.amount - of_lines if",
-        "        of_lines = min(of_lines, 99)\n        above = self.amount - of_lines if",
+        "min(part.above - to_shipping,",
+        "min(part.above + max(0, sum(part.amounts.values()) - 100) - to_shipping,",
     ),
     "refunds are counted as they arrived": ("sorted(refunds, key=lambda one: one.place) if", "refunds if"),
     "half of a sum is points although money is left": (

@@ -103,7 +103,7 @@ class Player:
 
     def _adjust(self, step: Step) -> Answer:
         told = self._decision(step) | {"reason": "a trial", "decided_by": "test"}
-        operations.adjust(**told, points=step["points"])
+        operations.adjust(**told, points=step["points"], debt=step.get("debt", False))
         return {}
 
     def _redeem(self, step: Step) -> Answer:

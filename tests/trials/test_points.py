@@ -42,7 +42,6 @@ PENDING = [
     "03-shipping-in-foreign-currency.json",
     "09-tier-after-return.json",
     "19-gift-card-loop.json",
-    "27-fraudulent-review.json",
     "29-list-prices-in-lines.json",
     "37-daily-check-in.json",
 ]
