@@ -223,6 +223,10 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_PATCH": False,
     "PATH_CONVERTER_OVERRIDES": {"slug": {"type": "string", "pattern": "^[-a-zA-Z0-9_]+$"}},
     # Not the one that gathers enumerations: fields of one name have different ones.
-    "POSTPROCESSING_HOOKS": ["core.api.openapi.add_headers", "core.api.openapi.share_refusals"],
+    "POSTPROCESSING_HOOKS": [
+        "core.api.openapi.add_headers",
+        "core.api.openapi.share_refusals",
+        "storefront.api.event_data.add_webhooks",
+    ],
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from core.api.pages import PageOf
 from core.api.types import Answer, Body
+from core.event_types import EventType
 from core.models import Scope
 from tests.api.client import Api
 
@@ -161,6 +162,16 @@ def test_a_request_carries_no_default_that_a_client_would_send(document: dict[st
         for name in set(re.findall(r"#/components/schemas/([^\"]+)", text)) - reached:
             reached.add(name)
             waiting.append(schemas[name])
+
+
+def test_webhooks_are_described_type_by_type(document: dict[str, Any]) -> None:
+    assert set(document["webhooks"]) == set(EventType.values)
+    for kind, told in document["webhooks"].items():
+        message = told["post"]["requestBody"]["content"]["application/json"]["schema"]["allOf"]
+        assert message[0] == {"$ref": "#/components/schemas/EventAnswer"}
+        assert message[1]["properties"]["type"]["const"] == kind
+        data = message[1]["properties"]["data"]["$ref"].rpartition("/")[2]
+        assert document["components"]["schemas"][data]["additionalProperties"] is False
 
 
 def test_the_document_is_small_enough_to_read(document: dict[str, Any]) -> None:

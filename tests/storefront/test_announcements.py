@@ -27,6 +27,7 @@ from points.services.expiry import settle_due
 from points.services.reminders import remind
 from referrals.models import Referral, ReferralState
 from referrals.services import qualification
+from storefront.api.event_data import DATA
 from storefront.services import intake
 from tests.referrals import worlds
 from tests.storefront.announced import (
@@ -111,6 +112,9 @@ def test_every_type_is_documented_with_an_example_of_its_keys(program: Program, 
     live_through_referrals()
     found = announced()
     assert {kind for kind, _ in found} == set(EventType.values)
+    assert set(DATA) == set(EventType)
+    for kind, data in [*found, *documented.items()]:
+        DATA[EventType(kind)].model_validate(data)
     for kind, data in found:
         assert data.keys() == documented[kind].keys(), kind
         for key, value in data.items():
