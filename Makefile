@@ -1,6 +1,6 @@
 # Only Python 3.11+ and make are needed. Paths are relative, so that a space in the project's own path does no harm.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-deep test-browser check bench lock messages
+.PHONY: help setup run test test-deep test-browser test-clients check bench lock messages
 
 # 3.12 and 3.11 first: the embedded Redis has wheels for these.
 PYTHON ?= $(shell for name in python3.12 python3.11 python3 python3.13; do \
@@ -33,6 +33,10 @@ test-deep: $(TOOLS) ## run the long tests: races, kills, large data
 test-browser: $(TOOLS) ## run the admin in a headless Chromium
 	@test -n "$(CHROMIUM)" || { echo "The browser tests need Chromium; on Debian: apt install chromium; or PERENNIAL_CHROMIUM=..." >&2; exit 1; }
 	$(PY) -m pytest -m browser tests/browser
+
+test-clients: $(TOOLS) ## generate a Python and a TypeScript client and run the README's tour with them (needs Node)
+	@command -v npm > /dev/null || { echo "The tests of generated clients need Node with npm; on Debian: apt install npm" >&2; exit 1; }
+	$(PY) -m pytest -m clients tests/clients
 
 messages: $(TOOLS) ## collect and compile what the admin says (needs gettext)
 	$(PY) manage.py makemessages -l zh_Hans --ignore '.venv/*' --ignore 'tests/*' --ignore 'bench/*' --add-location file

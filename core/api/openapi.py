@@ -55,7 +55,7 @@ OPTIONAL_IDEMPOTENCY_KEY = OpenApiParameter(
 
 SHOPPER_ADDRESS = OpenApiParameter(
     addresses.HEADER,
-    {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+    {"type": "string", "maxLength": 45},
     OpenApiParameter.HEADER,
     description="The IP address of the shopper who typed the codes, where your server calls: wrong ones are counted "
     "for it, too. Ignored with a member token, whose browser calls by itself.",
@@ -247,7 +247,8 @@ def _query_parameters(model: type[BaseModel]) -> list[OpenApiParameter]:
 
 def _as_parameter(part: dict[str, Any]) -> dict[str, Any]:
     """Return what a parameter may be: one that is left out is left out, a query has no null."""
-    told = {name: value for name, value in part.items() if name not in {"title", "description"} and value is not None}
+    words = {"title", "description", "default"}
+    told = {name: value for name, value in part.items() if name not in words and value is not None}
     kinds = [kind for kind in told.pop("anyOf", []) if kind != {"type": "null"}]
     return told | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
 

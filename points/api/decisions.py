@@ -170,9 +170,9 @@ class AdjustmentRequestView(WalletView):
     scopes = {"GET": Scope.POINTS_ADJUST}
 
     @operation(summary="Read an adjustment that waits for a second person", answers={200: AdjustmentRequestAnswer})
-    def get(self, _request: Request, public_id: UUID, **_address: Any) -> Response:
+    def get(self, _request: Request, adjustment: UUID, **_address: Any) -> Response:
         own = AdjustmentRequest.objects.filter(member=self.member, wallet=self.own.wallet)
-        found = own.filter(public_id=public_id).first()
+        found = own.filter(public_id=adjustment).first()
         if found is None:
             raise unknown_request()
         return Response(show_request(found))

@@ -21,6 +21,6 @@ urlpatterns = [
     path(f"{_POINTS}/<slug:wallet>/transactions/<int:seq>/explain", TransactionExplanationView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/redemptions", RedemptionsView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/adjustments", AdjustmentsView.as_view()),
-    path(f"{_POINTS}/<slug:wallet>/adjustments/<uuid:public_id>", AdjustmentRequestView.as_view()),
+    path(f"{_POINTS}/<slug:wallet>/adjustments/<uuid:adjustment>", AdjustmentRequestView.as_view()),
     path(f"{_POINTS}/<slug:wallet>/reversals", ReversalsView.as_view()),
 ]
