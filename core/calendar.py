@@ -55,6 +55,14 @@ def day_start(day: date, zone: str) -> datetime:
     return high
 
 
+def next_day_start(at: datetime, zone: str) -> datetime:
+    """Return the first instant after the given one at which a local day begins."""
+    day = local_date(at, zone)
+    while day_start(day, zone) <= at:
+        day += timedelta(days=1)
+    return day_start(day, zone)
+
+
 def last_begun_day(at: datetime, zone: str) -> date:
     """Return the last local day that began before the instant: at 00:00 that is the day before."""
     day = local_date(at, zone)

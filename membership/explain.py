@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from core.calendar import local_date
 from core.money import format_minor
 from membership.definitions import Metric
-from membership.models import TierCause
+from membership.models.tiers import FLOORS, TierCause
 from membership.selectors import Need, Step, show_value
 from membership.stories import TierStory, nearest
 
@@ -77,8 +77,10 @@ def _tell_guarantee(story: TierStory) -> Iterator[str]:
     told = {"day": _day(period.guaranteed_until, story)}
     if period.cause == TierCause.STAYED:
         yield _("You keep it until %(day)s, although what it needs is missing.") % told
-    else:
+    elif story.standing.began.cause in FLOORS:
         yield _("Nothing takes it away before %(day)s.") % told
+    else:
+        yield _("Until %(day)s nothing takes it away but the return of the orders that gave it.") % told
 
 
 def _tell_keeping(story: TierStory, tier: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ _END = datetime.max.replace(tzinfo=UTC)
 _LOOK_BACK = (timedelta(days=2), timedelta(days=62), timedelta(days=732))
 
 _INSTANTS = """
-    SELECT l.id, l.evaluated_at, l.completed_at, p.revision, p.created_at
+    SELECT l.id, l.evaluated_at, l.completed_at, l.reviewed_at, p.revision, p.created_at
     FROM membership_ladder l JOIN core_program p ON p.id = l.program_id WHERE p.id = %s ORDER BY l.id"""
 
 
@@ -42,6 +42,10 @@ class LadderPlans:
         """Return the plan in force at an instant."""
         version = self.version_at(instant)
         return None if version is None else self._plan(version)
+
+    def of_version(self, version_id: int) -> LadderPlan:
+        """Return the plan of one of the ladder's versions."""
+        return self._plan(self.get_version(version_id))
 
     def is_immediate_from(self, instant: datetime) -> bool:
         """Tell whether an upgrade at or after the instant can come at once."""
@@ -109,10 +113,10 @@ def read_plans(program_id: int) -> list[LadderPlans]:
         cursor.execute(_INSTANTS, [program_id])
         rows = cursor.fetchall()
     found = []
-    for ladder_id, evaluated_at, completed_at, revision, created_at in rows:
+    for ladder_id, evaluated_at, completed_at, reviewed_at, revision, created_at in rows:
         plans = {each.ladder.pk: each for each in _list_plans(program_id, revision, created_at)}[ladder_id]
         ladder = copy(plans.ladder)
-        ladder.evaluated_at, ladder.completed_at = evaluated_at, completed_at
+        ladder.evaluated_at, ladder.completed_at, ladder.reviewed_at = evaluated_at, completed_at, reviewed_at
         found.append(replace(plans, ladder=ladder))
     return found
 

@@ -5,11 +5,12 @@ of its orders (a unique insert, which waits for another transaction's insert of 
 refunds or its edit touch, the keys of its refunds, activities and credits, and last the days of its members (upsert).
 An order's lock covers its lines: nobody else changes what came back of them.
 
-Tiers come after the facts: the member rows, ascending, then tier periods in ascending (member, valid_from). So of
-two intakes of one member the second sees the facts and the tiers of the first. An evaluation begins with the ladder's
-row and then the whole table of days, in a transaction of its own; a chunk takes its own row, locks those of its members
-who had an override, and inserts periods in ascending member. An override takes the ladder's row, then its member. A
-program file that adds a ladder takes the whole table of members, after the rows of core.
+Tiers come after the facts: the member rows, ascending, then tier periods in ascending (member, valid_from). So of two
+intakes of one member the second sees the facts and the tiers of the first. An evaluation begins with the ladder's row
+and then the whole table of days, in a transaction of its own; a chunk takes its own row, locks those of its members
+who had an override or are marked to be worked out again, and inserts periods in ascending member. An override takes
+the ladder's row, then its member. A program file that adds a ladder takes the whole table of members, after the rows
+of core.
 """
 
 from collections.abc import Iterable, Sequence

@@ -13,9 +13,9 @@ from membership.qualification import LadderPlan
 # No moment sees more than whole days give without their refunds. Credits have no bound: they can be negative.
 _BOUNDED: tuple[Metric, ...] = ("net_spend", "order_count", "active_days")
 _BOUNDS = """
-    SELECT s.member_id, sum(d.spend_minor)::bigint, sum(d.orders), count(*)
+    SELECT s.member_id, coalesce(sum(d.spend_minor), 0)::bigint, coalesce(sum(d.orders), 0), count(d.day)
       FROM unnest(%s::bigint[], %s::date[]) AS s(member_id, first)
-      JOIN membership_memberday d ON d.member_id = s.member_id AND d.day >= s.first
+      LEFT JOIN membership_memberday d ON d.member_id = s.member_id AND d.day >= s.first
      GROUP BY s.member_id"""
 
 

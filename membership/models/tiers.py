@@ -12,7 +12,8 @@ class Ladder(models.Model):
     """An ordered set of tiers. A program may run several side by side; the first by id is its main one.
 
     `evaluated_at` is the last evaluation instant that has begun: facts dated before it are late and mark
-    their member dirty. `completed_at` is the last one that has finished for every member.
+    their member dirty. `completed_at` is the last one that has finished for every member. `reviewed_at` is the start
+    of the last local day up to which upgrades have been reviewed whose orders came back.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+")
@@ -20,6 +21,7 @@ class Ladder(models.Model):
     name = models.CharField(max_length=200)
     evaluated_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
+    reviewed_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         ordering = ["id"]
@@ -60,6 +62,10 @@ class TierCause(models.TextChoices):
     PAID = "paid", _("Paid")
     CORRECTED = "corrected", _("Corrected")
     IMPORTED = "imported", _("Imported")
+
+
+# What these gave is not taken away when orders come back.
+FLOORS = (TierCause.ENROLLED, TierCause.DOWNGRADED, TierCause.PAID, TierCause.IMPORTED)
 
 
 class TierPeriod(models.Model):
@@ -130,9 +136,11 @@ class TierOverride(models.Model):
 
 
 class DirtyMember(models.Model):
-    """A fact arrived that is older than the ladder's last evaluation: re-run this member from `since`.
+    """The next close works this member's tiers out again from `since` on.
 
-    `since` is the instant of the earliest such fact. Cleared by the recompute that has seen it.
+    Either a fact arrived that is older than the ladder's last evaluation, and `since` is its instant; or an order came
+    back that an upgrade may have counted, and `since` is the instant up to which that has been reviewed, or of the
+    first refund that has not been. Removed when neither is so any more.
     """
 
     member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)

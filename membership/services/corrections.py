@@ -1,127 +1,166 @@
-"""The undoing of immediate upgrades whose own orders came back.
+"""The undoing of upgrades whose own orders came back.
 
-An upgrade that came at once is looked at by the next evaluation and no later one: the refunds of the orders that its
-window had counted, dated before that evaluation, are taken from its metrics. If its tier is not reached any more,
-the member falls to the tier that the remaining metrics of the same upgrades give, at least the one held before
-them, and the evaluation decides from there as if the upgrade had not been. What qualifies by the evaluation's own
-window is therefore never undone. Grace, minimum stay and `downgrade: never` do not protect an undone upgrade.
+An upgrade counted orders: its evidence. It is reviewed at each start of a local day after one of them came back,
+however late: what has come back by then is taken from what it had counted. Where its tier is not reached any more, and
+nothing but a guarantee keeps it (minimum stay, grace, downgrade `never`, a yearly evaluation that is not due), the
+member falls to what is left of the upgrades held one on the other, at least to the row before them. An evaluation then
+decides from there as if the upgrades had not been; between two evaluations an immediate ladder gives at once what
+other facts have earned.
+
+- Whoever qualifies by the windows of the day keeps the tier, and is reviewed again until that or the evidence changes.
+- An evaluation also undoes what came at once since the evaluation before it, without any guarantee.
+- No member falls below a row that an evaluation lowered to, or that did not follow from facts.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from psycopg2 import sql
 
 from core.calendar import TICK, local_date
-from membership.composed_sql import Cells, among, fetch
+from membership.composed_sql import among, fetch
+from membership.decisions import decision, entry_rank, unqualified
 from membership.ladder_plans import LadderPlans
-from membership.models import Refund, TierCause
-from membership.qualification import LadderPlan, Moment, decision, entry_rank, moment_metrics
+from membership.models.tiers import FLOORS, TierCause
+from membership.qualification import LadderPlan, Moment, moment_metrics
 from membership.services.periods import History, Period, held_arrays
 
+# What a row of these gives was reached by facts, and falls with them.
+_GROUNDS = (TierCause.UPGRADED, TierCause.CORRECTED)
 
-def find_corrections(plans: LadderPlans, histories: Mapping[int, History], instant: datetime) -> dict[int, Period]:
-    """Return the rows, valid from an evaluation, that undo upgrades made since the evaluation before it.
+
+def list_since_floor(rows: History) -> History:
+    """Return the last row that no return of orders takes away, and the rows after it."""
+    floor = max((n for n, row in enumerate(rows) if row.cause in FLOORS), default=0)
+    return rows[floor:]
+
+
+def find_fallen(plans: LadderPlans, histories: Mapping[int, History], instant: datetime) -> dict[int, Period]:
+    """Return what is left of the upgrades of members without what came back by an instant, where that is less.
 
     histories: rows before the instant, oldest first.
     """
     plan = plans.at(instant)
-    previous = plans.get_evaluation_before(instant)
-    upgraded = {m: ups for m, rows in histories.items() if (ups := _immediate_upgrades(rows, previous))}
-    if plan is None or not upgraded:
+    held = {member_id: list_since_floor(rows) for member_id, rows in histories.items()}
+    reached = _reached_tiers(plans, held, instant)
+    if plan is None:
         return {}
-    reached = _reached_tiers(plans, upgraded, instant)
-    fallen: dict[int, Period] = {}
-    for member_id, tiers in reached.items():
-        rows, upgrades = histories[member_id], upgraded[member_id]
-        base = rows[len(rows) - len(upgrades) - 1]
-        choices = [base, *(replace(up, tier_id=tiers.get(up.valid_from, up.tier_id)) for up in upgrades)]
-        best = max(choices, key=lambda row: plan.ranks[row.tier_id])
-        if plan.ranks[best.tier_id] < plan.ranks[rows[-1].tier_id]:
-            fallen[member_id] = best
-    return _decide_from(plan, fallen, histories, instant)
+    left = {member_id: _find_left(plan, held[member_id], tiers) for member_id, tiers in reached.items()}
+    return {m: row for m, row in left.items() if plan.ranks[row.tier_id] < plan.ranks[held[m][-1].tier_id]}
 
 
-def list_suspects(plans: LadderPlans, *, first: int, last: int, instant: datetime) -> list[int]:
-    """Return the members of an id range who moved up since the evaluation before `instant` and had a refund after."""
-    query = sql.SQL("""
-        SELECT DISTINCT p.member_id FROM membership_tierperiod p
-         WHERE p.member_id BETWEEN {first} AND {last} AND p.ladder_id = {ladder} AND p.superseded_at IS NULL
-           AND p.cause = {cause} AND p.valid_from > {previous} AND p.valid_from < {instant}
-           AND EXISTS (SELECT FROM membership_refund r WHERE r.member_id = p.member_id
-                          AND r.refunded_at >= p.valid_from AND r.refunded_at < {instant})
-    """).format(
-        first=sql.Literal(first),
-        last=sql.Literal(last),
-        ladder=sql.Literal(plans.ladder.pk),
-        cause=sql.Literal(TierCause.UPGRADED.value),
-        previous=sql.Literal(plans.get_evaluation_before(instant)),
-        instant=sql.Literal(instant),
-    )
-    return [member_id for (member_id,) in fetch(query)]
-
-
-def _immediate_upgrades(rows: History, previous: datetime) -> History:
-    """Return the upgrades that end a history and came after the previous evaluation."""
-    count = 0
-    for row in reversed(rows[1:]):
-        if row.cause != TierCause.UPGRADED or row.valid_from <= previous:
-            break
-        count += 1
-    return rows[len(rows) - count :]
+def _find_left(plan: LadderPlan, rows: History, reached: Mapping[datetime, int]) -> Period:
+    """Return the highest tier that the rows still give, of equals the oldest; what was lowered since does not rise."""
+    stretches: list[tuple[Period, Period]] = []
+    for row in rows:
+        began = stretches.pop()[0] if stretches and row.cause == TierCause.STAYED else row
+        stretches.append((began, row))
+    ceiling = len(plan.tier_ids)
+    best, left = rows[0], -1
+    for began, last in reversed(stretches):
+        ceiling = min(ceiling, plan.ranks[last.tier_id])
+        claim = min(ceiling, plan.ranks[reached.get(began.valid_from, began.tier_id)])
+        if claim >= left:
+            # A grace belongs to the whole tier.
+            best, left = (last if claim == plan.ranks[last.tier_id] else began), claim
+    return replace(best, tier_id=plan.tier_ids[left])
 
 
 def _reached_tiers(
-    plans: LadderPlans, upgraded: Mapping[int, History], instant: datetime
+    plans: LadderPlans, held: Mapping[int, History], instant: datetime
 ) -> dict[int, dict[datetime, int]]:
-    """Return, by member and upgrade, the tier reached without what came back; members without refunds are left out."""
-    first = min(rows[0].valid_from for rows in upgraded.values())
-    refunds = Refund.objects.filter(member_id__in=list(upgraded), refunded_at__gte=first, refunded_at__lt=instant)
-    refunded = set(refunds.values_list("member_id", flat=True))
+    """Return, by member and instant of a row, the tier that its facts give without what came back by an instant."""
     moments: dict[int, list[Moment]] = defaultdict(list)
-    by_version: dict[int, LadderPlan] = {}
-    for member_id in refunded:
-        for up in upgraded[member_id]:
-            fact_at = up.valid_from - TICK
-            plan = plans.at(fact_at)
-            if plan is not None:
-                by_version[plan.version_id] = plan
-                moments[plan.version_id].append(Moment(member_id, fact_at, local_date(fact_at, plans.zone)))
+    for member_id, rows in held.items():
+        for row in rows[1:]:
+            if row.cause in _GROUNDS:
+                seen = row.valid_from - TICK
+                moments[row.version_id].append(Moment(member_id, seen, local_date(seen, plans.zone)))
     reached: dict[int, dict[datetime, int]] = defaultdict(dict)
-    for version_id, plan in by_version.items():
-        for member_id, fact_at, rank in _ranks_without_refunds(plan, moments[version_id], instant):
+    for version_id, parts in moments.items():
+        plan = plans.of_version(version_id)
+        query = sql.SQL("SELECT member_id, fact_at, {rank} FROM ({metrics}) m").format(
+            rank=entry_rank(plan), metrics=moment_metrics(plan, parts, refunds_until=instant)
+        )
+        for member_id, fact_at, rank in fetch(query):
             reached[member_id][fact_at + TICK] = plan.tier_ids[rank]
     return dict(reached)
 
 
-def _ranks_without_refunds(plan: LadderPlan, moments: Sequence[Moment], instant: datetime) -> list[Cells]:
-    query = sql.SQL("SELECT member_id, fact_at, {rank} FROM ({metrics}) m").format(
-        rank=entry_rank(plan), metrics=moment_metrics(plan, moments, refunds_until=instant)
-    )
-    return fetch(query)
-
-
-def _decide_from(
-    plan: LadderPlan, fallen: Mapping[int, Period], histories: Mapping[int, History], instant: datetime
+def undo(
+    plans: LadderPlans,
+    fallen: Mapping[int, Period],
+    histories: Mapping[int, History],
+    instant: datetime,
+    *,
+    is_evaluation: bool,
 ) -> dict[int, Period]:
-    """Let the evaluation decide for those who fell; whoever is back at the tier held before has not fallen."""
+    """Return the rows, valid from an instant, of the members whose upgrades are undone there.
+
+    fallen: what is left to members whose upgrades have lost ground. histories: as for `find_fallen`.
+    """
+    plan = plans.at(instant)
+    due = {
+        member_id: histories[member_id][-1]
+        for member_id in fallen
+        if is_due(plans, histories[member_id], instant, is_evaluation=is_evaluation)
+    }
+    if plan is None or not due:
+        return {}
+    query = unqualified(plan, held=held_arrays(due), members=among(due), instant=instant)
+    lost = {member_id: (top, found) for member_id, top, found in fetch(query)}
+    tops = {member_id: top for member_id, (top, _) in lost.items()}
+    rows = {member_id: fallen[member_id] for member_id in lost}
+    rows |= _decided(plan, rows, instant) if is_evaluation else _risen(plan, rows, tops, instant)
+    return {
+        member_id: replace(
+            row,
+            valid_from=instant,
+            version_id=plan.version_id,
+            cause=TierCause.CORRECTED.value,
+            evidence=json.loads(lost[member_id][1]),
+            pk=None,
+        )
+        for member_id, row in rows.items()
+    }
+
+
+def is_due(plans: LadderPlans, rows: History, instant: datetime, *, is_evaluation: bool) -> bool:
+    """Tell whether a guarantee may be what keeps the last row at an instant, or its upgrade has met no evaluation."""
+    plan, row = plans.at(instant), rows[-1]
+    if plan is None:
+        return False
+    policy = plan.definition.downgrade
+    if policy.when == "never" or (row.guaranteed_until is not None and row.guaranteed_until > instant):
+        return True
+    if not is_evaluation:
+        return plan.definition.evaluation.every == "year"
+    if policy.when == "after_grace" and not row.in_grace:
+        return True
+    previous = plans.get_evaluation_before(instant)
+    return any(r.cause == TierCause.UPGRADED and r.valid_from > previous for r in list_since_floor(rows))
+
+
+def _decided(plan: LadderPlan, fallen: Mapping[int, Period], instant: datetime) -> dict[int, Period]:
+    """Return what an evaluation makes of those whom it moves on from where they fell."""
     if not fallen:
         return {}
     query = decision(plan, held=held_arrays(fallen), members=among(fallen), instant=instant)
-    decided = {row[0]: row[1:] for row in fetch(query)}
-    corrections: dict[int, Period] = {}
-    for member_id, held in fallen.items():
-        tier_id, _, guaranteed, found = decided.get(member_id, (held.tier_id, held.cause, held.guaranteed_until, "{}"))
-        if plan.ranks[tier_id] < plan.ranks[histories[member_id][-1].tier_id]:
-            corrections[member_id] = Period(
-                valid_from=instant,
-                tier_id=tier_id,
-                version_id=plan.version_id,
-                cause=TierCause.CORRECTED.value,
-                guaranteed_until=guaranteed,
-                evidence=json.loads(found),
-            )
-    return corrections
+    return {
+        member_id: replace(fallen[member_id], tier_id=tier_id, guaranteed_until=guaranteed)
+        for member_id, tier_id, _, guaranteed, _ in fetch(query)
+    }
+
+
+def _risen(
+    plan: LadderPlan, fallen: Mapping[int, Period], tops: Mapping[int, int], instant: datetime
+) -> dict[int, Period]:
+    """Return the higher tiers that an immediate ladder gives for what members did while they held what they lost."""
+    return {
+        member_id: replace(row, tier_id=plan.tier_ids[tops[member_id]], guaranteed_until=plan.minimum_stay(instant))
+        for member_id, row in fallen.items()
+        if plan.is_immediate and tops[member_id] > plan.ranks[row.tier_id]
+    }

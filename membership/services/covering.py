@@ -14,6 +14,7 @@ from datetime import datetime
 from core.calendar import TICK
 from membership.ladder_plans import LadderPlans
 from membership.models import TierCause, TierOverride
+from membership.services.corrections import list_since_floor
 from membership.services.periods import History, Period
 
 
@@ -39,17 +40,18 @@ def load_covers(ladder_id: int, member_ids: Iterable[int]) -> dict[int, list[Cov
     return dict(covers)
 
 
-def find_start(plans: LadderPlans, rows: History, covers: Sequence[Cover], since: datetime) -> datetime:
+def find_start(rows: History, covers: Sequence[Cover], since: datetime, *, needs_grounds: bool) -> datetime:
     """Return the instant, `since` or earlier, up to which the live rows tell all that the facts gave.
 
-    That is before every override that was in force since the evaluation before it: an evaluation looks at the upgrades
-    since the one before, and those may be covered.
+    That is before an override that is in force at it. A review of returned orders looks at all upgrades of the tier
+    held, and some may be covered. needs_grounds: whether there may be such a review.
     """
     start = since
     for cover in reversed(covers):
-        held = next((row for row in reversed(rows) if row.valid_from <= start), None)
-        is_open = held is not None and held.valid_from == cover.valid_from
-        if cover.valid_from <= start and (is_open or cover.ends_at > plans.get_evaluation_before(start + TICK)):
+        before = [row for row in rows if row.valid_from <= start]
+        is_open = bool(before) and before[-1].valid_from == cover.valid_from
+        hides = bool(before) and needs_grounds and cover.ends_at > list_since_floor(before)[0].valid_from
+        if cover.valid_from <= start and (is_open or hides):
             start = cover.valid_from - TICK
     return start
 

@@ -15,9 +15,10 @@ from django.db.models import Max, Min, Q
 from psycopg2 import sql
 
 from core import locks as core_locks
-from core.calendar import TICK
+from core.calendar import TICK, day_start, local_date
 from membership import locks
 from membership.composed_sql import SQL, Cells, among, fetch
+from membership.decisions import decision, insert_decision
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import (
     DirtyMember,
@@ -27,9 +28,8 @@ from membership.models import (
     Member,
     TierCause,
 )
-from membership.qualification import LadderPlan, decision, insert_decision
+from membership.qualification import LadderPlan
 from membership.services import overrides, periods
-from membership.services.corrections import find_corrections, list_suspects
 from membership.services.recompute import BATCH_MEMBERS, recompute_locked
 
 # About half a second of work: short enough to lose to a kill, long enough to make the cost of a task invisible.
@@ -65,7 +65,7 @@ def evaluate(
     Raises: NotScheduled; EvaluationOutOfOrder.
     Idempotency: a finished evaluation is returned as it is; an interrupted one goes on.
     """
-    apply_dirty(ladder=ladder, at=at)
+    apply_dirty(ladder=ladder, through=instant - TICK, at=at)
     evaluation = begin(ladder=ladder, instant=instant, at=at, chunk_size=chunk_size)
     if evaluation.finished_at is None:
         if share:
@@ -135,44 +135,64 @@ def _first_ids(program_id: int, chunk_size: int) -> range:
     return range(ids["first"], ids["last"] + 1, chunk_size) if ids["first"] is not None else range(0)
 
 
-def apply_dirty(*, ladder: Ladder, at: datetime, on_progress: Callable[[int], None] | None = None) -> int:
-    """Work out again the tiers of members with late facts, from the earliest one, and return how many rows changed.
+def apply_dirty(
+    *,
+    ladder: Ladder,
+    through: datetime | None = None,
+    at: datetime,
+    on_progress: Callable[[int], None] | None = None,
+) -> int:
+    """Work out again the tiers of members who are marked, and return how many rows changed.
 
-    Overrides that have ended come first; those do not wait for an evaluation under way.
-    While an evaluation is under way it does nothing: a chunk that read a member's facts and tiers before them would
-    write what it decided after them, and no mark would be left to mend it.
-    Locks: the ladder, then the members, ascending, in batches of a transaction each. Marks are only made under the
-    same locks of members, so none is deleted unseen.
+    Late facts always; with `through`, upgrades whose orders came back are reviewed too, at the starts of all local
+    days up to it, but not past an evaluation that is due. Overrides that have ended come first; those do not wait for
+    an evaluation under way. While an evaluation is under way it does nothing: a chunk that read a member's facts and
+    tiers before them would write what it decided after them, and no mark would be left to mend it. Locks: the ladder,
+    then the members, ascending, in batches of a transaction each. Marks are only made under the same locks of members,
+    so none is deleted unseen.
     """
     changed, last = overrides.end_overrides(ladder=ladder, at=at), 0
-    while True:
-        marked = DirtyMember.objects.filter(ladder=ladder, member_id__gt=last).order_by("member_id")
+    until = _begin_reviews(ladder, through)
+    while until is not None:
+        marked = DirtyMember.objects.filter(ladder=ladder, since__lt=until, member_id__gt=last).order_by("member_id")
         ids = list(marked.values_list("member_id", flat=True)[:BATCH_MEMBERS])
         if not ids:
-            return changed
-        changed += _apply_dirty_batch(ladder, ids, at=at)
+            break
+        changed += _apply_dirty_batch(ladder, ids, until, at=at)
         if on_progress:
             on_progress(changed)
         last = ids[-1]
+    return changed
 
 
 @transaction.atomic
-def _apply_dirty_batch(ladder: Ladder, member_ids: list[int], *, at: datetime) -> int:
+def _begin_reviews(ladder: Ladder, through: datetime | None) -> datetime | None:
+    """Put on record up to when returned orders are reviewed, and return before when marked members are worked out."""
+    ladder = core_locks.lock_row(ladder)
+    if through is not None and ladder.evaluated_at == ladder.completed_at:
+        zone = ladder.program.time_zone
+        first = min(list_due(ladder=ladder, until=through), default=through + TICK)
+        day = day_start(local_date(min(through, first - TICK), zone), zone)
+        ladder.reviewed_at = max(day, ladder.reviewed_at or day)
+        Ladder.objects.filter(pk=ladder.pk).update(reviewed_at=ladder.reviewed_at)
+    return max((begun for begun in (ladder.evaluated_at, ladder.reviewed_at) if begun is not None), default=None)
+
+
+@transaction.atomic
+def _apply_dirty_batch(ladder: Ladder, member_ids: list[int], until: datetime, *, at: datetime) -> int:
     ladder = core_locks.lock_row(ladder)
     if ladder.evaluated_at != ladder.completed_at:
         return 0
-    marks = DirtyMember.objects.filter(ladder=ladder, member_id__in=locks.lock_members(member_ids))
-    since = dict(marks.values_list("member_id", "since"))
-    changed = recompute_locked(load_plans(ladder), since, at=at)
-    DirtyMember.objects.filter(ladder=ladder, member_id__in=list(since)).delete()
-    return changed
+    marks = DirtyMember.objects.filter(ladder=ladder, since__lt=until, member_id__in=locks.lock_members(member_ids))
+    return recompute_locked(load_plans(ladder), dict(marks.values_list("member_id", "since")), at=at).count
 
 
 @transaction.atomic(durable=True)
 def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
     """Decide for the next range of members; False if none is left, or all that are left are other workers'.
 
-    Members with an override since the evaluation before this one are worked out one by one instead.
+    Members with an override since the evaluation before this one, and those who are marked to be worked out again, are
+    worked out one by one instead.
     Locks: the chunk, then those members. wait: wait for other workers' chunks instead of leaving them out.
     """
     chunk = locks.lock_open_chunk(evaluation_id, wait=wait)
@@ -184,56 +204,56 @@ def run_chunk(*, evaluation_id: int, at: datetime, wait: bool = False) -> bool:
     plan = plans.at(evaluation.at)
     if plan is None or plan.version_id != evaluation.version_id:
         raise RuntimeError(f"evaluation {evaluation_id} began with another version than the one in force")
-    covered = _list_covered(plans, chunk, evaluation.at)
-    if covered:
-        recompute_locked(plans, dict.fromkeys(locks.lock_members(covered), evaluation.at - TICK), at=at)
-    corrected = _correct(plans, chunk, evaluation.at, covered, at=at)
-    moved = _decide(plan, chunk, evaluation.at, covered, at=at)
-    causes = Counter(cause for _, cause in moved)
-    chunk.upgraded, chunk.downgraded = causes[TierCause.UPGRADED], causes[TierCause.DOWNGRADED] + len(corrected)
+    apart = _list_covered(plans, chunk, evaluation.at) | _list_marked(plans, chunk, evaluation.at)
+    causes = _work_out(plans, sorted(apart), evaluation.at, at=at)
+    moved = _decide(plan, chunk, evaluation.at, apart, at=at)
+    causes.update(cause for _, cause in moved)
+    chunk.upgraded = causes[TierCause.UPGRADED]
+    chunk.downgraded = causes[TierCause.DOWNGRADED] + causes[TierCause.CORRECTED]
     chunk.done_at = at
     chunk.save(update_fields=["upgraded", "downgraded", "done_at"])
-    members = [*corrected, *(member_id for member_id, _ in moved)]
-    periods.publish_moves(plans, ((member_id, evaluation.at) for member_id in members), at=at)
+    periods.publish_moves(plans, ((member_id, evaluation.at) for member_id, _ in moved), at=at)
     return True
 
 
 def _list_covered(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime) -> set[int]:
     """Return the members of a range whose rows since the evaluation before may not be all that the facts gave."""
     since = plans.get_evaluation_before(instant)
-    found = overrides.list_ending_after(since).filter(
-        ladder=plans.ladder, member_id__gte=chunk.first_member_id, member_id__lte=chunk.last_member_id
-    )
+    found = overrides.list_ending_after(since).filter(_in_range(chunk), ladder=plans.ladder)
     return set(found.values_list("member_id", flat=True))
 
 
-def _correct(
-    plans: LadderPlans, chunk: EvaluationChunk, instant: datetime, covered: set[int], *, at: datetime
-) -> list[int]:
-    """Undo the immediate upgrades whose orders came back. Who has a row at the instant is then decided."""
-    if not plans.is_immediate_from(plans.get_evaluation_before(instant)):
-        return []
-    suspects = list_suspects(plans, first=chunk.first_member_id, last=chunk.last_member_id, instant=instant)
-    suspects = [member_id for member_id in suspects if member_id not in covered]
-    histories = {
-        member_id: before
-        for member_id, rows in periods.load_histories(plans.ladder.pk, suspects).items()
-        if (before := [row for row in rows if row.valid_from <= instant]) and before[-1].valid_from < instant
-    }
-    corrections = find_corrections(plans, histories, instant)
-    periods.insert(plans, list(corrections.items()), at=at)
-    return list(corrections)
+def _list_marked(plans: LadderPlans, chunk: EvaluationChunk, instant: datetime) -> set[int]:
+    """Return the members of a range who are marked to be worked out from before the evaluation."""
+    marked = DirtyMember.objects.filter(_in_range(chunk), ladder=plans.ladder, since__lt=instant)
+    return set(marked.values_list("member_id", flat=True))
+
+
+def _in_range(chunk: EvaluationChunk) -> Q:
+    return Q(member_id__gte=chunk.first_member_id, member_id__lte=chunk.last_member_id)
+
+
+def _work_out(plans: LadderPlans, member_ids: list[int], instant: datetime, *, at: datetime) -> Counter[str]:
+    """Take members one by one through an evaluation, and return how many it moved by each cause."""
+    locked = locks.lock_members(member_ids) if member_ids else []
+    marks = DirtyMember.objects.filter(ladder=plans.ladder, since__lt=instant, member_id__in=locked)
+    since = {**dict.fromkeys(locked, instant - TICK), **dict(marks.values_list("member_id", "since"))}
+    causes: Counter[str] = Counter()
+    for part in periods.batches(locked, BATCH_MEMBERS):
+        changes = recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at)
+        causes.update(row.cause for _, row in changes.new if row.valid_from == instant)
+    return causes
 
 
 def _decide(
-    plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, covered: set[int], *, at: datetime
+    plan: LadderPlan, chunk: EvaluationChunk, instant: datetime, apart: set[int], *, at: datetime
 ) -> list[Cells]:
-    """Write what the evaluation changes in a range and return (member_id, cause) of each new row."""
+    """Write what the evaluation changes for the others in a range and return (member_id, cause) of each new row."""
     members = sql.SQL("member_id BETWEEN {} AND {}").format(
         sql.Literal(chunk.first_member_id), sql.Literal(chunk.last_member_id)
     )
-    if covered:
-        members = sql.SQL("{} AND NOT {}").format(members, among(covered))
+    if apart:
+        members = sql.SQL("{} AND NOT {}").format(members, among(apart))
     decided = decision(plan, held=_held(plan.ladder_id, members, instant), members=members, instant=instant)
     with connection.cursor() as cursor:
         cursor.execute(_CHUNK_SETTINGS)

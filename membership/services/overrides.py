@@ -155,7 +155,7 @@ def end_overrides(*, ladder: Ladder, at: datetime) -> int:
 def _end_batch(ladder: Ladder, member_ids: Sequence[int], *, at: datetime) -> int:
     ladder = core_locks.lock_row(ladder)
     ended = list_unrestored(ladder_id=ladder.pk, member_ids=locks.lock_members(member_ids), at=at)
-    return recompute_locked(load_plans(ladder), ended, at=at)
+    return recompute_locked(load_plans(ladder), ended, at=at).count
 
 
 def _work_out(ladder: Ladder, member_id: int, *, at: datetime) -> None:

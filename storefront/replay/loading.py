@@ -42,8 +42,8 @@ def load(*, program: Program, at: datetime, settle_through: datetime | None, pro
         if instant is not None and ladder is not None:
             ladder.refresh_from_db()
             evaluate(ladder=ladder, instant=instant, at=at)
-    for ladder in Ladder.objects.filter(program=program):
-        apply_dirty(ladder=ladder, at=at)
+    for ladder in Ladder.objects.filter(program=program).select_related("program"):
+        apply_dirty(ladder=ladder, through=find_last_event(), at=at)
     if settle_through is not None:
         settle_due(
             program=program,

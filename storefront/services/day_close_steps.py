@@ -66,8 +66,11 @@ def settle_points(work: Work) -> dict[str, int]:
 
 
 def evaluate_tiers(work: Work) -> dict[str, int]:
-    """Run every evaluation that is due by the end of the day, in the order of their instants."""
-    counts = {"evaluations": 0, "upgraded": 0, "downgraded": 0}
+    """Run every evaluation that is due by the end of the day, in the order of their instants.
+
+    Then, and before each of them, upgrades are reviewed whose orders came back.
+    """
+    counts = {"evaluations": 0, "upgraded": 0, "downgraded": 0, "rows_reviewed": 0}
     due = [(instant, ladder.pk) for ladder in _ladders(work) for instant in list_due(ladder=ladder, until=work.through)]
     for instant, ladder_id in sorted(due):
         ladder = Ladder.objects.select_related("program").get(pk=ladder_id)
@@ -77,6 +80,9 @@ def evaluate_tiers(work: Work) -> dict[str, int]:
         counts["evaluations"] += 1
         for name, moved in _moved(evaluation).items():
             counts[name] += moved
+        work.tell(counts)
+    for ladder in _ladders(work):
+        counts["rows_reviewed"] += apply_dirty(ladder=ladder, through=work.through, at=work.at)
         work.tell(counts)
     return counts
 

@@ -161,7 +161,9 @@ def test_where_only_evaluations_move_the_next_one_decides(ada: int, program: Pro
     close(program, NOW)
     story = find_story(program=program, member_id=ada, ladder="main", at=NOW)
     assert story is not None
-    assert "Nothing takes it away before 2026-06-30." in explain.explain_held(story)
+    assert "Until 2026-06-30 nothing takes it away but the return of the orders that gave it." in explain.explain_held(
+        story
+    )
     assert "Version 2 of the ladder Aurora tiers decided." in explain.explain_held(story)
 
 

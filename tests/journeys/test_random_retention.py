@@ -109,7 +109,7 @@ def tell(program: Program, arrivals: Iterator[list[Fact | Burn]], history: Histo
     for instant in due:
         evaluate(ladder=ladder, instant=instant, at=NOW)
         ladder.refresh_from_db()
-    apply_dirty(ladder=ladder, at=NOW)
+    apply_dirty(ladder=ladder, through=last, at=NOW)
 
 
 def report(program: Program, history: History, as_of: Sequence[datetime]) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def test_an_upgrade_under_an_override_is_undone_as_any_other() -> None:
     assert world.rows()[-1][1:] == ("t1", "restored")
     world.refund("2026-02-22", 10_000, order=order)
     close(world, "2026-03-01T00:05")
-    assert world.rows()[-1] == ("2026-03-01", "t0", "corrected")
+    assert world.rows()[-1] == ("2026-02-23", "t0", "corrected")
 
 
 def test_the_decision_is_in_the_audit_trail_and_told_upward() -> None:

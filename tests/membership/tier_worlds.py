@@ -123,6 +123,16 @@ class World:
             moment = utc(instant) if isinstance(instant, str) else instant
             tiers.evaluate(ladder=self.ladder, instant=moment, at=self.now(), chunk_size=chunk_size)
 
+    def close(self, *instants: str | datetime) -> None:
+        """Do what the closes that end at these instants do for tiers: late facts, evaluations, reviews of returns."""
+        for instant in instants:
+            through = utc(instant) if isinstance(instant, str) else instant
+            self.ladder.refresh_from_db()
+            tiers.apply_dirty(ladder=self.ladder, at=self.now())
+            self.evaluate(*tiers.list_due(ladder=self.ladder, until=through))
+            self.ladder.refresh_from_db()
+            tiers.apply_dirty(ladder=self.ladder, through=through, at=self.now())
+
     def rows(self, name: str = "m") -> list[tuple[str, str, str]]:
         """Return the live rows as (valid_from, tier, cause), instants as short texts in UTC."""
         live = TierPeriod.objects.filter(member_id=self.ids[name], ladder=self.ladder, superseded_at=None)

@@ -40,7 +40,6 @@ PENDING = [
     "01-amount-only-refund.json",
     "02-goodwill-then-return.json",
     "03-shipping-in-foreign-currency.json",
-    "09-tier-after-return.json",
     "19-gift-card-loop.json",
     "29-list-prices-in-lines.json",
     "37-daily-check-in.json",
