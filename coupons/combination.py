@@ -14,6 +14,10 @@ from core.money import BPS
 
 Vector = tuple[int, ...]
 
+# Nodes that are looked at, times the size of one: a quarter of a second on one core of 2026. docs/benchmarks.md has the
+# largest basket measured.
+WORK = 6_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -26,25 +30,31 @@ class Option:
 
 
 class Found(NamedTuple):
-    """The place of the chosen option in each group; by how much another choice could be better; nodes visited."""
+    """The place of the chosen option in each group; what they take off; by how much another choice could be better."""
 
     chosen: tuple[int, ...]
+    minor: int
     gap_minor: int
     nodes: int
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """An option in a group: its place there and its vector."""
 
     place: int
     vector: Vector
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """A group of which an option is still to be chosen."""
 
     place: int
-    entries: tuple[_Entry, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def union(self) -> Vector:
+        """Return what all options together take off at most."""
+        return _highest([entry.vector for entry in self.entries])
 
 
 class _Node(NamedTuple):
@@ -53,7 +63,7 @@ class _Node(NamedTuple):
     bound: int
     chosen: dict[int, int]
     vector: Vector
-    groups: list[_Group]
+    groups: list[Group]
 
 
 class Space:
@@ -68,10 +78,20 @@ class Space:
         """Find the lines and the amounts that matter."""
         self.whole = sum(amounts)
         most = [sum(parts) for parts in zip(*(_highest([o.lines for o in group]) for group in groups), strict=True)]
-        self.contested = [i for i, amount in enumerate(amounts) if most[i] > amount]
+        self.contested = [i for i, amount in enumerate(amounts) if groups and most[i] > amount]
         self.caps = (*(amounts[i] for i in self.contested), self.whole, shipping_minor)
         least = self.whole - sum(map(min, most, amounts))
         self.lefts = self._find_lefts(least, [option for group in groups for option in group])
+        self.nothing: Vector = (0,) * (len(self.caps) + len(self.lefts))
+        self.groups = [
+            Group(place, tuple(Entry(i, self.vector(option)) for i, option in enumerate(group)))
+            for place, group in enumerate(groups)
+        ]
+
+    def count_nodes(self, most: int, *, work: int) -> int:
+        """Return how many nodes may be looked at: the larger one is, the fewer, the same for the same basket."""
+        size = sum(len(group.entries) for group in self.groups) * (len(self.nothing) + 30)
+        return min(most, work // size)
 
     def _find_lefts(self, least: int, options: Sequence[Option]) -> list[int]:
         """Return both ends of the range, and the whole amounts around each point where an option meets its cap."""
@@ -96,6 +116,15 @@ class Space:
         left = self.whole - off
         return (off + shipping) * BPS + min(left * BPS, self._order(vector, left))
 
+    def shipping(self, vector: Vector) -> int:
+        """Return what a vector takes off shipping by itself, though there may be less."""
+        return vector[len(self.caps) - 1]
+
+    def count_most(self, vector: Vector) -> int:
+        """Return a bound of what a vector adds to any other, in 1/10,000 of a minor unit."""
+        first = len(self.caps)
+        return sum(vector[:first]) * BPS + vector[-1]
+
     def _order(self, vector: Vector, left: int) -> int:
         """Return what the vector takes off the amount that the lines leave."""
         lefts, first = self.lefts, len(self.caps)
@@ -110,7 +139,7 @@ class Space:
 class _Search:
     """The best choice so far, and the way to a better one. Worths are in 1/10,000 of a minor unit."""
 
-    def __init__(self, space: Space, certain: Vector, groups: list[_Group]) -> None:
+    def __init__(self, space: Space, certain: Vector, groups: list[Group]) -> None:
         """Begin with the option of each group that adds most, and exchange one at a time while that helps.
 
         `certain`: the sum of what is chosen in any case.
@@ -118,20 +147,20 @@ class _Search:
         self.worth = space.worth
         self.chosen: dict[int, int] = {}
         self.found = self.worth(certain)
-        self.root = _Node(self.worth(_sum(certain, map(_union, groups))), {}, certain, groups)
+        self.root = _Node(self.worth(add_up(certain, (group.union for group in groups))), {}, certain, groups)
         self._climb(certain, groups)
 
-    def _climb(self, vector: Vector, groups: list[_Group]) -> None:
-        picks: dict[int, _Entry] = {}
+    def _climb(self, vector: Vector, groups: list[Group]) -> None:
+        picks: dict[int, Entry] = {}
         before = -1
         while self.found > before:
             before = self.found
             for group in groups:
                 pick = picks.get(group.place)
                 rest = tuple(map(sub, vector, pick.vector)) if pick else vector
-                worths = [self.worth(_plus(rest, entry.vector)) for entry in group.entries]
+                worths = [self.worth(plus(rest, entry.vector)) for entry in group.entries]
                 picks[group.place] = entry = group.entries[worths.index(max(worths))]
-                vector = _plus(rest, entry.vector)
+                vector = plus(rest, entry.vector)
             self._offer({place: entry.place for place, entry in picks.items()}, self.worth(vector))
 
     def _offer(self, chosen: dict[int, int], worth: int) -> None:
@@ -147,10 +176,10 @@ class _Search:
         bound, chosen, vector, groups = node
         while groups:
             worth = self.worth(vector)
-            gains = [[self.worth(_plus(vector, entry.vector)) - worth for entry in group.entries] for group in groups]
+            gains = [[self.worth(plus(vector, entry.vector)) - worth for entry in group.entries] for group in groups]
             self._take_best(chosen, vector, groups, gains)
             total = worth + sum(map(max, gains))
-            bound = min(bound, total, self.worth(_sum(vector, map(_union, groups))))
+            bound = min(bound, total, self.worth(add_up(vector, (group.union for group in groups))))
             if self.is_hopeless(bound):
                 return []
             kept = [self._keep(group, gain, total) for group, gain in zip(groups, gains, strict=True)]
@@ -159,17 +188,17 @@ class _Search:
             if not settled:
                 return self._branch(_Node(bound, chosen, vector, groups), total)
             chosen = chosen | {group.place: group.entries[0].place for group in settled}
-            vector = _sum(vector, (group.entries[0].vector for group in settled))
+            vector = add_up(vector, (group.entries[0].vector for group in settled))
         self._offer(chosen, self.worth(vector))
         return []
 
-    def _take_best(self, chosen: dict[int, int], vector: Vector, groups: list[_Group], gains: list[list[int]]) -> None:
+    def _take_best(self, chosen: dict[int, int], vector: Vector, groups: list[Group], gains: list[list[int]]) -> None:
         """Look at the choice of what gains most in each group by itself."""
         picks = {group.place: group.entries[gain.index(max(gain))] for group, gain in zip(groups, gains, strict=True)}
-        worth = self.worth(_sum(vector, (entry.vector for entry in picks.values())))
+        worth = self.worth(add_up(vector, (entry.vector for entry in picks.values())))
         self._offer(chosen | {place: entry.place for place, entry in picks.items()}, worth)
 
-    def _keep(self, group: _Group, gains: list[int], total: int) -> _Group:
+    def _keep(self, group: Group, gains: list[int], total: int) -> Group:
         """Leave out the options that cannot be part of anything better."""
         without = total - max(gains)
         kept = (e for e, gain in zip(group.entries, gains, strict=True) if not self.is_hopeless(without + gain))
@@ -178,87 +207,61 @@ class _Search:
     def _branch(self, node: _Node, total: int) -> list[_Node]:
         """Part the node by the group whose best option is furthest ahead of its second."""
         worth = self.worth(node.vector)
-        gains = [sorted(self.worth(_plus(node.vector, e.vector)) - worth for e in g.entries) for g in node.groups]
+        gains = [sorted(self.worth(plus(node.vector, e.vector)) - worth for e in g.entries) for g in node.groups]
         place = max(range(len(gains)), key=lambda i: gains[i][-1] - gains[i][-2])
         without = total - gains[place][-1]
         rest = node.groups[:place] + node.groups[place + 1 :]
         nodes = []
         for entry in reversed(node.groups[place].entries):
-            vector = _plus(node.vector, entry.vector)
+            vector = plus(node.vector, entry.vector)
             bound = min(node.bound, without + self.worth(vector) - worth)
             nodes.append(_Node(bound, node.chosen | {node.groups[place].place: entry.place}, vector, rest))
         return sorted(nodes, key=lambda node: node.bound)
 
 
-def search(
-    amounts: Sequence[int], shipping_minor: int, groups: Sequence[Sequence[Option]], *, node_budget: int
-) -> Found:
+def search(space: Space, *, node_budget: int) -> Found:
     """Choose an option of each group so that as much as possible comes off.
 
-    A node is a partial choice that was looked at. When the budget is used up, the best choice so far is returned, and
-    no choice takes off more than `gap_minor` beyond it.
+    A node is a partial choice that was looked at: at most as many as the budget, fewer in large baskets. When they are
+    used up, the best choice so far is returned, and no choice takes off more than `gap_minor` beyond it.
     """
-    if not groups:
-        return Found((), 0, 0)
-    space = Space(amounts, shipping_minor, groups)
-    several = [_undominated(space, place, group) for place, group in enumerate(groups) if len(group) > 1]
-    single = (space.vector(group[0]) for group in groups if len(group) == 1)
-    run = _Search(space, _sum((0,) * (len(space.caps) + len(space.lefts)), single), several)
-    nodes, stack = 0, [run.root]
-    while stack and nodes < node_budget:
+    if not space.groups:
+        return Found((), 0, 0, 0)
+    several = [_undominated(group) for group in space.groups if len(group.entries) > 1]
+    single = (group.entries[0].vector for group in space.groups if len(group.entries) == 1)
+    run = _Search(space, add_up(space.nothing, single), several)
+    nodes, stack, most = 0, [run.root], space.count_nodes(node_budget, work=WORK)
+    while stack and nodes < most:
         node = stack.pop()
         if not run.is_hopeless(node.bound):
             nodes += 1
             stack.extend(run.expand(node))
     bound = max((node.bound for node in stack), default=0)
     gap = max(0, bound // BPS - run.found // BPS)
-    return Found(tuple(run.chosen.get(place, 0) for place in range(len(groups))), gap, nodes)
+    chosen = tuple(run.chosen.get(group.place, 0) for group in space.groups)
+    return Found(chosen, run.found // BPS, gap, nodes)
 
 
-def find_needed(amounts: Sequence[int], shipping_minor: int, options: Sequence[Option]) -> tuple[list[int], int]:
-    """Return the places of the options without which less would come off, and what comes off in all.
-
-    The option that takes off least by itself is left out first, of equal ones the later.
-    """
-    if not options:
-        return [], 0
-    space = Space(amounts, shipping_minor, [[option] for option in options])
-    vectors = [space.vector(option) for option in options]
-    vector = _sum((0,) * len(vectors[0]), vectors)
-    minor = space.worth(vector) // BPS
-    needed = set(range(len(options)))
-    for place in sorted(needed, key=lambda place: (space.worth(vectors[place]), -place)):
-        without = tuple(map(sub, vector, vectors[place]))
-        if space.worth(without) // BPS == minor:
-            vector = without
-            needed.remove(place)
-    return sorted(needed), minor
-
-
-def _undominated(space: Space, place: int, options: Sequence[Option]) -> _Group:
+def _undominated(group: Group) -> Group:
     """Leave out an option if another takes off as much everywhere; of equal ones the first stays."""
-    entries = [_Entry(i, space.vector(option)) for i, option in enumerate(options)]
-    kept: list[_Entry] = []
-    for entry in sorted(entries, key=lambda entry: (-sum(entry.vector), entry.place)):
+    kept: list[Entry] = []
+    for entry in sorted(group.entries, key=lambda entry: (-sum(entry.vector), entry.place)):
         if not any(all(map(int.__ge__, other.vector, entry.vector)) for other in kept):
             kept.append(entry)
-    return _Group(place, tuple(sorted(kept)))
-
-
-def _union(group: _Group) -> Vector:
-    """Return what all options of a group together take off at most."""
-    return _highest([entry.vector for entry in group.entries])
+    return Group(group.place, tuple(sorted(kept)))
 
 
 def _highest(vectors: Sequence[Vector]) -> Vector:
     return tuple(map(max, *vectors)) if len(vectors) > 1 else vectors[0]
 
 
-def _plus(vector: Vector, other: Vector) -> Vector:
+def plus(vector: Vector, other: Vector) -> Vector:
+    """Return the sum of two vectors."""
     return tuple(map(add, vector, other))
 
 
-def _sum(vector: Vector, others: Iterable[Vector]) -> Vector:
+def add_up(vector: Vector, others: Iterable[Vector]) -> Vector:
+    """Return the sum of a vector and others."""
     for other in others:
-        vector = _plus(vector, other)
+        vector = plus(vector, other)
     return vector

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from core.definitions import write_share
 from core.money import format_minor
 from coupons.definitions import Amount, CouponTerms, FreeShipping
+from coupons.own_claims import CodeRefusal, RefusedCode
 from coupons.rules import Applied, Candidate, RefusalReason, Refused
-from coupons.selectors import CodeRefusal
 
 # With the zone's abbreviation: the formats of the admin say Z, and are for UTC alone.
 _LOCAL_TIME = "Y-m-d H:i:s T"
@@ -37,9 +37,9 @@ def explain_refused(refused: Refused, time_zone: str = "UTC") -> str:
     return str(_SENTENCES[refused.reason]) % told
 
 
-def explain_code_refusal(reason: CodeRefusal) -> str:
-    """Return why a code that was typed gives nothing."""
-    return str(_CODE_SENTENCES[reason])
+def explain_code(refused: RefusedCode, time_zone: str = "UTC") -> str:
+    """Return why a code that was typed gives nothing. `time_zone`: of the instants named."""
+    return str(_CODE_SENTENCES[refused.reason]) % _readable(refused.details, ZoneInfo(time_zone))
 
 
 def explain_spent(reason: CodeRefusal) -> str:
@@ -78,7 +78,7 @@ def _readable(details: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     """Return the figures of a reason as people read them."""
     told: dict[str, Any] = {}
     for key, value in details.items():
-        if key in ("valid_from", "expires_at"):
+        if key in ("valid_from", "expires_at", "until"):
             told[key] = date_format(datetime.fromisoformat(value).astimezone(zone), _LOCAL_TIME)
         elif key.endswith("_minor"):
             told[key] = format_minor(value, details["currency"])
@@ -88,6 +88,9 @@ def _readable(details: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
 
 
 _SENTENCES = {
+    RefusalReason.NOT_CHOSEN: _("%(coupon)s was left out as asked."),
+    RefusalReason.HELD_IN_CHECKOUT: _("%(coupon)s is in use in checkout %(checkout)s until %(until)s."),
+    RefusalReason.ALREADY_USED: _("%(coupon)s has been used."),
     RefusalReason.NOT_YET_VALID: _("%(coupon)s is valid from %(valid_from)s."),
     RefusalReason.EXPIRED: _("%(coupon)s was valid until %(expires_at)s."),
     RefusalReason.WRONG_MARKET: _("%(coupon)s is for these markets: %(markets)s."),
@@ -101,6 +104,7 @@ _SENTENCES = {
     ),
     RefusalReason.NO_EFFECT: _("%(coupon)s finds nothing to take off."),
     RefusalReason.SAME_COUPON: _("%(coupon)s is used once in an order: this one is kept for another."),
+    RefusalReason.WORTH_THE_SAME: _("%(coupon)s is worth the same as %(with)s here, and is kept for another order."),
     RefusalReason.STACKS_WITH_BETTER: _("%(coupon)s cannot be used beside %(with)s, which is worth more."),
     RefusalReason.EXCLUSIVE_WITH_BETTER: _("%(coupon)s cannot be combined with %(with)s, which is worth more."),
 }
@@ -109,6 +113,9 @@ _CODE_SENTENCES = {
     "unknown": _("This code is not valid."),
     "already_used": _("This code has been used."),
     "all_given_out": _("All coupons of this code have been given out."),
+    "held_in_checkout": _("This code is in use in checkout %(checkout)s until %(until)s."),
+    "expired": _("This code was valid until %(expires_at)s."),
+    "revoked": _("The coupon of this code was taken back."),
     "too_many_codes": _("Too many codes were wrong; this one can be tried again in a little while."),
     "member_suspended": _("Coupons cannot be used while the membership is suspended."),
 }

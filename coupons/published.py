@@ -58,6 +58,10 @@ class Offers:
         """Return the version of a definition in force at an instant."""
         return next((offer for offer in self._by_code.get(code, ()) if offer.is_in_force(at)), None)
 
+    def has(self, code: str) -> bool:
+        """Tell whether the program has, or has had, a coupon of this code."""
+        return code in self._by_code
+
     def find_by_id(self, definition_id: int, at: datetime) -> Offer | None:
         """Return the version of a definition in force at an instant."""
         return next((offer for offer in self._by_definition.get(definition_id, ()) if offer.is_in_force(at)), None)

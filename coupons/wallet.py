@@ -9,11 +9,12 @@ from django.db.models import Prefetch, Q, QuerySet
 
 from core import typed_codes
 from core.models import Program
-from coupons.explain import explain_code_refusal, explain_refused, explain_spent
+from coupons.explain import explain_code, explain_refused, explain_spent
 from coupons.models import Claim, ClaimState, CouponCode, Redemption, RedemptionState
+from coupons.own_claims import CodeRefusal, RefusedCode
 from coupons.published import Offer, list_offers
 from coupons.rules import Candidate, Refused, Shopper, find_shopper_refusal
-from coupons.selectors import CodeRefusal, list_candidates, list_spent, of_offer
+from coupons.selectors import list_candidates, list_spent, of_offer
 from coupons.services.quotes import describe_shopper
 from membership.models import Member, MemberStatus
 
@@ -31,14 +32,16 @@ class Standing:
     """
 
     offer: Offer | None
-    code_refusal: CodeRefusal | None = None
+    code_refusal: RefusedCode | None = None
     refused: Refused | None = None
     is_by_code: bool = False
 
     @property
     def reason(self) -> str | None:
         """Return the reason's name."""
-        return self.refused.reason if self.refused else self.code_refusal
+        if self.refused is not None:
+            return self.refused.reason
+        return self.code_refusal.reason if self.code_refusal else None
 
     def explain(self, *, time_zone: str) -> str | None:
         """Return the reason in a sentence of the active language; instants are told in the zone."""
@@ -46,7 +49,9 @@ class Standing:
             return explain_refused(self.refused, time_zone)
         if self.code_refusal is None:
             return None
-        return explain_code_refusal(self.code_refusal) if self.is_by_code else explain_spent(self.code_refusal)
+        if self.is_by_code:
+            return explain_code(self.code_refusal, time_zone)
+        return explain_spent(self.code_refusal.reason)
 
 
 def state_of(claim: Claim, *, at: datetime) -> ShownState:
@@ -94,12 +99,12 @@ def check_code(*, program: Program, member: Member, code: str, market: str | Non
     market: None if it is not asked.
     """
     if member.status != MemberStatus.ACTIVE:
-        return Standing(None, "member_suspended", is_by_code=True)
+        return Standing(None, RefusedCode("member_suspended"), is_by_code=True)
     found = list_candidates(program=program, member_id=member.pk, codes=[code], at=at, skus=(), categories=())
     refusal = found.unknown_codes.get(code)
     row = CouponCode.objects.filter(program=program, text=typed_codes.key(code)).first()
-    if row is None or refusal == "unknown":
-        return Standing(None, "unknown", is_by_code=True)
+    if row is None or (refusal is not None and refusal.reason == "unknown"):
+        return Standing(None, RefusedCode("unknown"), is_by_code=True)
     if refusal is not None:
         return Standing(list_offers(program).find_by_id(row.definition_id, at), refusal, is_by_code=True)
     given = [one for one in found.candidates if one.definition_id == row.definition_id]
@@ -109,7 +114,7 @@ def check_code(*, program: Program, member: Member, code: str, market: str | Non
 
 def _stand(offer: Offer, refusal: CodeRefusal | None, shopper: Shopper, at: datetime) -> Standing:
     if refusal is not None:
-        return Standing(offer, refusal)
+        return Standing(offer, RefusedCode(refusal))
     return Standing(offer, refused=find_shopper_refusal(of_offer(offer, offer.code), shopper, market=None, at=at))
 
 

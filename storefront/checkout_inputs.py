@@ -38,6 +38,7 @@ class QuoteChanged(Exception):
 class CheckoutInput:
     """A basket, whose it is (empty: a guest's), and what they want to use: coupon codes typed in, points of a wallet.
 
+    without, only: coupons that they do not want to use, or the only ones that they do (None: all), by their codes.
     wallet: its code, empty for no points. points: at most so many, None for as many as can be used. unread_codes: codes
     that were typed and are not looked up, because too many before them were wrong.
     """
@@ -47,6 +48,8 @@ class CheckoutInput:
     channel: str = ""
     codes: tuple[str, ...] = ()
     unread_codes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
     wallet: str = ""
     points: int | None = None
 
@@ -59,5 +62,6 @@ class CheckoutInput:
         """Return what was stored."""
         basket = told["basket"]
         lines = tuple(pricing.Line(**line) for line in basket["lines"])
-        codes = {name: tuple(told.get(name, ())) for name in ("codes", "unread_codes")}
-        return cls(**told | codes | {"basket": pricing.Basket(**basket | {"lines": lines})})
+        lists = ("codes", "unread_codes", "without", "only")
+        tuples = {name: tuple(told[name]) for name in lists if told.get(name) is not None}
+        return cls(**told | {"basket": pricing.Basket(**basket | {"lines": lines})} | tuples)

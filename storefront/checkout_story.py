@@ -7,7 +7,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
-from coupons.explain import explain_applied, explain_code_refusal, explain_refused
+from coupons.explain import explain_applied, explain_code, explain_refused
 from points.tender import explain_tender
 from storefront.pricing import Price, Stage, Step
 from storefront.quotes import Quote
@@ -84,20 +84,27 @@ def _sentence(step: Step, amount: str) -> str:
 def _coupons(quote: Quote, time_zone: str) -> dict[str, Any]:
     evaluation, currency = quote.price.evaluation, quote.told.basket.currency
     refused = [
-        {"code": each.candidate.code, "reason": each.reason, "text": explain_refused(each, time_zone)}
+        {
+            "code": each.candidate.code,
+            "claim": each.candidate.claim or None,
+            "reason": each.reason,
+            "details": each.details,
+            "text": explain_refused(each, time_zone),
+        }
         for each in evaluation.refused
     ]
     if not quote.is_spender:
         reason = "no_member" if quote.member is None else "member_suspended"
-        refused += [{"code": code, "reason": reason, "text": _no_spender(quote)} for code in quote.told.codes]
+        refused += [_refused_code(code, reason, {}, _no_spender(quote)) for code in quote.told.codes]
     refused += [
-        {"code": code, "reason": reason, "text": explain_code_refusal(reason)}
-        for code, reason in quote.unknown_codes.items()
+        _refused_code(code, one.reason, one.details, explain_code(one, time_zone))
+        for code, one in quote.unknown_codes.items()
     ]
     return {
         "applied": [
             {
                 "code": each.candidate.code,
+                "claim": each.candidate.claim or None,
                 "name": each.candidate.terms.name,
                 "discount_minor": each.discount_minor,
                 "shipping_minor": each.shipping_minor,
@@ -109,6 +116,10 @@ def _coupons(quote: Quote, time_zone: str) -> dict[str, Any]:
         "exact": evaluation.exact,
         "gap_minor": evaluation.gap_minor,
     }
+
+
+def _refused_code(code: str, reason: str, details: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"code": code, "claim": None, "reason": reason, "details": details, "text": text}
 
 
 def _no_spender(quote: Quote) -> str:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from core.models import Program
 from coupons import rules as coupons
-from coupons.selectors import CodeRefusal
+from coupons.own_claims import RefusedCode
 from coupons.services import quotes
 from membership.fact_checks import DIGEST_BYTES
 from membership.fact_inputs import BadFact, OrderInput, OrderLineInput
@@ -46,7 +46,7 @@ class Quote:
     wallet: Wallet | None
     policy: WalletPolicy | None
     price: pricing.Price
-    unknown_codes: dict[str, CodeRefusal]
+    unknown_codes: dict[str, RefusedCode]
     earns: dict[str, int] | None
 
     @property
@@ -82,13 +82,17 @@ def work_out(*, program: Program, told: CheckoutInput, at: datetime) -> Quote:
     wallet = _wallet(program, told)
     policy = terms_of(program).policy_at(wallet.pk, at) if wallet else None
     benefits = _benefits(program, member, at)
-    unknown_codes: dict[str, CodeRefusal] = {}
+    unknown_codes: dict[str, RefusedCode] = {}
 
     def evaluate(basket: coupons.Basket) -> coupons.Evaluation:
         if spender is None:
             return _NO_COUPONS
-        found = quotes.quote_basket(program=program, member=spender, basket=basket, codes=told.codes, at=at)
-        unknown_codes.update(found.unknown_codes | dict.fromkeys(told.unread_codes, "too_many_codes"))
+        choice = quotes.Choice(told.without, told.only)
+        found = quotes.quote_basket(
+            program=program, member=spender, basket=basket, codes=told.codes, at=at, choice=choice
+        )
+        unread = dict.fromkeys(told.unread_codes, RefusedCode("too_many_codes"))
+        unknown_codes.update(found.unknown_codes | unread)
         return found.evaluation
 
     price = pricing.price(

@@ -1,8 +1,8 @@
 """How refusals of coupons become problems. What a shopper may read is said for a shopper."""
 
-from core.api.problems import FieldError, Problem, translates
+from core.api.problems import FieldError, Problem, pointer, translates
 from core.services.feed import utc_text
-from coupons.services import claims, code_batches
+from coupons.services import claims, code_batches, quotes
 
 
 def unknown_coupon() -> Problem:
@@ -23,6 +23,13 @@ def unknown_batch() -> Problem:
 @translates(claims.UnknownCoupon)
 def _unknown(_error: claims.UnknownCoupon) -> Problem:
     return unknown_coupon()
+
+
+@translates(quotes.ChoiceRefused)
+def _choice(error: quotes.ChoiceRefused) -> Problem:
+    detail = f"The program has no coupon {error.code}: name coupons by their codes, as the quote's answer does."
+    told = FieldError(pointer=pointer(error.field.split(".")), code="unknown_coupon", detail=detail)
+    return Problem(422, "unknown_coupon", detail, errors=[told])
 
 
 @translates(claims.UnknownClaim)

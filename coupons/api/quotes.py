@@ -8,17 +8,26 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.openapi import SHOPPER_ADDRESS, operation
-from core.api.types import Answer, Body, Currency, ExternalId, Minor, Name, Text, TypedCodes
+from core.api.types import Answer, Body, Code, Currency, ExternalId, Minor, Name, Text, TypedCodes
 from core.models import Scope
 from coupons.api.claims import TypedCodesView
-from coupons.explain import explain_applied, explain_refused
-from coupons.models import Claim
+from coupons.explain import explain_applied, explain_code, explain_refused
+from coupons.own_claims import CodeRefusal, RefusedCode
 from coupons.rules import Applied, Basket, Line, RefusalReason, Refused
-from coupons.selectors import CodeRefusal
 from coupons.services import quotes
 
 MOST_LINES = 500
 MOST_CODES = 10
+MOST_CHOSEN = 100
+
+
+LeftOut = Annotated[
+    list[Code], Field(max_length=MOST_CHOSEN, description="Coupons not to use, by their codes in the program")
+]
+AllowedOnly = Annotated[
+    list[Code] | None,
+    Field(max_length=MOST_CHOSEN, description="The only coupons that may be used; empty: none; null: all"),
+]
 
 
 class QuoteLineBody(Body):
@@ -46,6 +55,8 @@ class QuoteBody(Body):
     lines: Annotated[list[QuoteLineBody], Field(min_length=1, max_length=MOST_LINES), AfterValidator(_different)]
     shipping_minor: Minor = 0
     codes: Annotated[TypedCodes, Field(max_length=MOST_CODES)] = []
+    without: LeftOut = []
+    only: AllowedOnly = None
 
 
 class LineDiscountAnswer(Answer):
@@ -84,6 +95,8 @@ class RefusedCodeAnswer(Answer):
 
     code: str
     reason: CodeRefusal
+    details: dict[str, Any]
+    sentence: str
 
 
 class QuoteAnswer(Answer):
@@ -115,12 +128,18 @@ class CouponQuoteView(TypedCodesView):
         body = self.read(QuoteBody)
         self.refuse_unknown_places(body)
         basket = _basket(body)
+        choice = quotes.Choice(body.without, body.only)
         with self.trying(body.codes) as tries:
             found = quotes.quote_basket(
-                program=self.program, member=self.member, basket=basket, codes=tries.readable, at=self.at
+                program=self.program,
+                member=self.member,
+                basket=basket,
+                codes=tries.readable,
+                at=self.at,
+                choice=choice,
             )
-            tries.note_read(wrong=[code for code, reason in found.unknown_codes.items() if reason == "unknown"])
-        found.unknown_codes.update(dict.fromkeys(tries.refused, "too_many_codes"))
+            tries.note_read(wrong=[code for code, one in found.unknown_codes.items() if one.reason == "unknown"])
+        found.unknown_codes.update(dict.fromkeys(tries.refused, RefusedCode("too_many_codes")))
         return Response(_show(found, basket, self.program.time_zone))
 
 
@@ -141,26 +160,26 @@ def _basket(body: QuoteBody) -> Basket:
 
 def _show(found: quotes.BasketQuote, basket: Basket, zone: str) -> dict[str, Any]:
     evaluation = found.evaluation
-    candidates = [*(one.candidate for one in evaluation.applied), *(one.candidate for one in evaluation.refused)]
-    ids = [one.claim_id for one in candidates if one.claim_id is not None]
-    names = {pk: str(name) for pk, name in Claim.objects.filter(pk__in=ids).values_list("pk", "public_id")}
     return {
         "language": get_language(),
         "discount_minor": sum(one.discount_minor for one in evaluation.applied),
         "shipping_discount_minor": sum(one.shipping_minor for one in evaluation.applied),
-        "applied": [_show_applied(one, basket, names) for one in evaluation.applied],
-        "refused": [_show_refused(one, zone, names) for one in evaluation.refused],
-        "refused_codes": [{"code": code, "reason": reason} for code, reason in found.unknown_codes.items()],
+        "applied": [_show_applied(one, basket) for one in evaluation.applied],
+        "refused": [_show_refused(one, zone) for one in evaluation.refused],
+        "refused_codes": [
+            {"code": code, "reason": one.reason, "details": one.details, "sentence": explain_code(one, zone)}
+            for code, one in found.unknown_codes.items()
+        ],
         "exact": evaluation.exact,
         "gap_minor": evaluation.gap_minor,
     }
 
 
-def _show_applied(applied: Applied, basket: Basket, names: dict[int, str]) -> dict[str, Any]:
+def _show_applied(applied: Applied, basket: Basket) -> dict[str, Any]:
     lines = zip(basket.lines, applied.line_minor, strict=True)
     return {
         "coupon": applied.candidate.code,
-        "claim": names.get(applied.candidate.claim_id or 0),
+        "claim": applied.candidate.claim or None,
         "discount_minor": applied.discount_minor,
         "shipping_discount_minor": applied.shipping_minor,
         "lines": [{"line": line.key, "discount_minor": minor} for line, minor in lines if minor],
@@ -168,10 +187,10 @@ def _show_applied(applied: Applied, basket: Basket, names: dict[int, str]) -> di
     }
 
 
-def _show_refused(refused: Refused, zone: str, names: dict[int, str]) -> dict[str, Any]:
+def _show_refused(refused: Refused, zone: str) -> dict[str, Any]:
     return {
         "coupon": refused.candidate.code,
-        "claim": names.get(refused.candidate.claim_id or 0),
+        "claim": refused.candidate.claim or None,
         "reason": refused.reason.value,
         "details": refused.details,
         "sentence": explain_refused(refused, zone),

@@ -1,14 +1,16 @@
 """What the coupons of a member take off a basket now: nothing is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.calendar import local_date
 from core.models import Program
 from coupons.models import Claim, ClaimState
-from coupons.rules import Basket, Evaluation, Shopper, evaluate
-from coupons.selectors import CodeRefusal, list_candidates
+from coupons.own_claims import RefusedCode
+from coupons.published import list_offers
+from coupons.rules import Basket, Candidate, Evaluation, RefusalReason, Refused, Shopper, evaluate
+from coupons.selectors import list_candidates
 from membership.models import Member, Order
 from membership.selectors import list_standings
 
@@ -18,7 +20,30 @@ class BasketQuote:
     """The evaluation, and why a code that was typed gives nothing, by its text."""
 
     evaluation: Evaluation
-    unknown_codes: dict[str, CodeRefusal]
+    unknown_codes: dict[str, RefusedCode]
+
+
+class ChoiceRefused(Exception):
+    """The program has never had a coupon of the code that a choice names; `field` as `without.0`."""
+
+    def __init__(self, field: str, code: str) -> None:
+        super().__init__(f"{field}: {code}")
+        self.field, self.code = field, code
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the shopper decides about coupons, named by the codes of their definitions: all but those, or only these."""
+
+    without: Sequence[str] = ()
+    only: Sequence[str] | None = None
+
+    def allows(self, candidate: Candidate) -> bool:
+        """Tell whether a coupon may be used."""
+        return candidate.code not in self.without and (self.only is None or candidate.code in self.only)
+
+
+_EVERY_COUPON = Choice()
 
 
 def evaluate_basket(
@@ -29,9 +54,19 @@ def evaluate_basket(
 
 
 def quote_basket(
-    *, program: Program, member: Member, basket: Basket, codes: Sequence[str], at: datetime
+    *,
+    program: Program,
+    member: Member,
+    basket: Basket,
+    codes: Sequence[str],
+    at: datetime,
+    choice: Choice = _EVERY_COUPON,
 ) -> BasketQuote:
-    """Evaluate a basket as `evaluate_basket` does, and say which of the codes give nothing."""
+    """Evaluate a basket as `evaluate_basket` does, and say which of the codes give nothing.
+
+    Raises: ChoiceRefused.
+    """
+    _check_choice(program, choice)
     found = list_candidates(
         program=program,
         member_id=member.pk,
@@ -41,7 +76,24 @@ def quote_basket(
         categories={line.category for line in basket.lines},
     )
     shopper = describe_shopper(program=program, member=member, at=at)
-    return BasketQuote(evaluate(basket, found.candidates, shopper, at=at), found.unknown_codes)
+    evaluation = evaluate(basket, [one for one in found.candidates if choice.allows(one)], shopper, at=at)
+    left_out = [Refused(one, RefusalReason.NOT_CHOSEN, {}) for one in found.candidates if not choice.allows(one)]
+    refused = sorted((*evaluation.refused, *left_out, *found.refused), key=_rank)
+    return BasketQuote(replace(evaluation, refused=tuple(refused)), found.unknown_codes)
+
+
+def _rank(refused: Refused) -> tuple[int, str, str]:
+    candidate = refused.candidate
+    return candidate.terms.priority, candidate.code, candidate.key
+
+
+def _check_choice(program: Program, choice: Choice) -> None:
+    """Refuse a choice that names what the program never had: a coupon would be used against the shopper's will."""
+    offers = list_offers(program)
+    for field, codes in (("without", choice.without), ("only", choice.only or ())):
+        for index, code in enumerate(codes):
+            if not offers.has(code):
+                raise ChoiceRefused(f"{field}.{index}", code)
 
 
 def describe_shopper(*, program: Program, member: Member, at: datetime) -> Shopper:

@@ -11,6 +11,7 @@ from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+import coupons.api.problems  # noqa: F401 coupons that a quote names
 import storefront.api.problems  # noqa: F401 refusals of baskets, members and checkouts
 from core.api.addresses import find_shopper_address
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_ADDRESS, operation
@@ -19,6 +20,7 @@ from core.api.types import Answer, Body, Code, Currency, DryRun, ExternalId, Min
 from core.api.views import ApiView, idempotent
 from core.models import Scope
 from coupons.api import guessing
+from coupons.api.quotes import AllowedOnly, LeftOut
 from membership.models import MemberStatus
 from membership.selectors import find_member
 from storefront import pricing
@@ -59,6 +61,8 @@ class CheckoutBody(Body):
     lines: Annotated[list[CheckoutLineBody], Field(min_length=1, max_length=MAX_LINES)]
     shipping_minor: Minor = 0
     codes: Annotated[TypedCodes, Field(max_length=MAX_CODES, description="Coupon codes that were typed in")] = []
+    without: LeftOut = []
+    only: AllowedOnly = None
     redeem: PointsToUseBody | None = None
 
     def told(self) -> CheckoutInput:
@@ -79,6 +83,8 @@ class CheckoutBody(Body):
             member=self.member or "",
             channel=self.channel,
             codes=tuple(self.codes),
+            without=tuple(self.without),
+            only=None if self.only is None else tuple(self.only),
             wallet=self.redeem.wallet if self.redeem else "",
             points=self.redeem.points if self.redeem else None,
         )
@@ -122,9 +128,10 @@ class PricedShippingAnswer(Answer):
 
 
 class AppliedCouponAnswer(Answer):
-    """A coupon of the best combination, and what it takes off lines and shipping."""
+    """A coupon of the best combination, and what it takes off lines and shipping. `claim`: null if it needs none."""
 
     code: str
+    claim: UUID | None
     name: str
     discount_minor: int
     shipping_minor: int
@@ -132,10 +139,15 @@ class AppliedCouponAnswer(Answer):
 
 
 class RefusedCouponAnswer(Answer):
-    """A coupon, or a code that was typed, that takes nothing off, and why."""
+    """A coupon, or a code that was typed, that takes nothing off, and why. `details` are the figures of the reason.
+
+    `held_in_checkout` names the `checkout`, which can be released, and `until` when it holds the coupon.
+    """
 
     code: str
+    claim: UUID | None
     reason: str
+    details: dict[str, Any]
     text: str
 
 

@@ -135,6 +135,8 @@ def test_a_quote_speaks_the_language_asked_for(program: Program, api: Api) -> No
         ({"lines": []}, "invalid_request", "/lines"),
         ({"lines": [SOCKS | {"list_minor": -1}]}, "invalid_request", "/lines/0/list_minor"),
         ({"redeem": {"wallet": "points", "points": 0}}, "invalid_request", "/redeem/points"),
+        ({"without": ["ten", "tenn"]}, "unknown_coupon", "/without/1"),
+        ({"only": ["tenn"]}, "unknown_coupon", "/only/0"),
     ],
 )
 def test_a_basket_that_cannot_be_is_refused(

@@ -169,7 +169,9 @@ def test_the_same_source_gives_the_same_coupon_and_code(shop: Program, api: Api)
     ben = api.post(
         "members/ben/coupons/quote", {"currency": "GBP", "lines": LINES, "codes": [first.json["coupon"]["code"]]}
     )
-    assert ben.json["refused_codes"] == [{"code": first.json["coupon"]["code"], "reason": "unknown"}]
+    assert [(one["code"], one["reason"]) for one in ben.json["refused_codes"]] == [
+        (first.json["coupon"]["code"], "unknown")
+    ]
     assert_problem(token(api).post(f"{ADA}/issue", body), 403, "scope_missing")
 
 
@@ -215,9 +217,22 @@ def test_a_quote_says_what_comes_off_and_why_the_rest_does_not(shop: Program, ap
     refused = {one["coupon"]: one for one in told["refused"]}
     assert refused["big"]["reason"] == "below_threshold"
     assert "12.00" in refused["big"]["sentence"]
-    assert told["refused_codes"] == [{"code": "nothing", "reason": "unknown"}]
+    sentence = "This code is not valid."
+    assert told["refused_codes"] == [{"code": "nothing", "reason": "unknown", "details": {}, "sentence": sentence}]
     assert (told["exact"], told["gap_minor"], told["language"]) == (True, 0, "en")
     assert written() == before
+
+
+def test_a_shopper_chooses_among_coupons_by_token_too(shop: Program, api: Api) -> None:
+    for code in ("five", "six"):
+        publish(shop, code, how="automatic")
+    path, basket = f"{ADA}/quote", {"currency": "GBP", "lines": LINES}
+    for caller in (api, token(api)):
+        told = caller.post(path, basket | {"without": ["six"]}).json
+        assert {one["coupon"] for one in told["applied"]} == {"five"}
+        assert [(one["coupon"], one["reason"]) for one in told["refused"]] == [("six", "not_chosen")]
+        assert caller.post(path, basket | {"only": []}).json["discount_minor"] == 0
+    assert_problem(api.post(path, basket | {"only": ["seven"]}), 422, "unknown_coupon", "/only/0")
 
 
 def test_a_line_that_is_there_twice_is_refused(shop: Program, api: Api) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
+from math import inf
 from typing import Any
 
 from core.money import BPS, allocate
@@ -105,6 +106,33 @@ def best_of_all(goods: Basket, candidates: Sequence[Candidate]) -> int:
     offers = [coupon for coupon in candidates if _is_eligible(goods, coupon.terms)]
     sets = (chosen for size in range(len(offers) + 1) for chosen in combinations(offers, size))
     return max(total_off(goods, chosen) for chosen in sets if _is_allowed(chosen))
+
+
+def best_and_least(goods: Basket, candidates: Sequence[Candidate]) -> tuple[int, tuple[Candidate, ...]]:
+    """Return what the best allowed sets take off, and which of them gives up least, by trying every set."""
+    offers = [coupon for coupon in candidates if _is_eligible(goods, coupon.terms)]
+    sets = [s for size in range(len(offers) + 1) for s in combinations(offers, size) if _is_allowed(s)]
+    worths = [total_off(goods, chosen) for chosen in sets]
+    best = max(worths)
+    return best, min((chosen for chosen, worth in zip(sets, worths, strict=True) if worth == best), key=_given_up)
+
+
+def _given_up(chosen: Sequence[Candidate]) -> tuple[Any, ...]:
+    """As docs/coupons.md orders combinations that take off as much."""
+    most = [_most(coupon.terms) for coupon in chosen]
+    ends = (coupon.expires_at or coupon.terms.ends_at for coupon in chosen)
+    return (
+        most.count(None),
+        sum(minor for minor in most if minor is not None),
+        sorted(end.timestamp() if end else inf for end in ends),
+        len(chosen),
+        sorted((coupon.terms.priority, coupon.code) for coupon in chosen),
+    )
+
+
+def _most(said: CouponTerms) -> int | None:
+    amounts = said.discount.amount if isinstance(said.discount, Amount) else said.discount.at_most
+    return amounts["GBP"] if amounts else None
 
 
 def _is_eligible(goods: Basket, said: CouponTerms) -> bool:

@@ -319,12 +319,13 @@ def test_a_typed_code_is_a_candidate_or_has_a_reason(shop: Program) -> None:
     found = candidates(shop, "summer", "SUM-MER", "lucky7", "lucky8", "nothing")
     assert sorted(one.key for one in found.candidates if one.code == "summer") == [f"code:{shared.pk}"]
     assert [one.code for one in found.candidates].count("lucky") == 1
-    assert found.unknown_codes == {"lucky8": "unknown", "nothing": "unknown"}
+    assert found.unknown_codes == {"lucky8": ("unknown", {}), "nothing": ("unknown", {})}
     take(shop, code="summer")
     found = candidates(shop, "summer")
     assert [one.claim_id is not None for one in found.candidates] == [True]
-    Claim.objects.filter(member=id_of(shop)).update(state=ClaimState.HELD)
-    assert candidates(shop, "summer").unknown_codes == {"summer": "already_used"}
+    for state in (ClaimState.HELD, ClaimState.USED):
+        Claim.objects.filter(member=id_of(shop)).update(state=state)
+    assert candidates(shop, "summer").unknown_codes == {"summer": ("already_used", {})}
 
 
 def test_candidates_cost_the_same_few_queries_however_many_there_are(shop: Program) -> None:

@@ -140,7 +140,7 @@ def test_an_exclusive_coupon_stands_alone_if_it_is_worth_as_much() -> None:
     alone = candidate("alone", {"amount": {"GBP": "11.00"}}, exclusive=True)
     found = _evaluate(basket(5_000), five, six, alone)
     assert _codes(found) == ["alone"]
-    assert set(_reasons(found).values()) == {RefusalReason.EXCLUSIVE_WITH_BETTER}
+    assert set(_reasons(found).values()) == {RefusalReason.WORTH_THE_SAME}
     weak = candidate("weak", {"amount": {"GBP": "10.99"}}, exclusive=True)
     found = _evaluate(basket(5_000), five, six, weak)
     assert _codes(found) == ["a5.00", "b6.00"]
@@ -234,7 +234,7 @@ def test_coupons_that_must_be_packed_are_bounded_and_solved(seed: int, nodes: in
     """Two or three lines and a choice for each coupon which of them it is for: number partitioning."""
     amounts, groups = packing_case(seed, groups=8 if of == 2 else 6, of=of, spare=spare)
     space = combination.Space(amounts, 0, groups)
-    found = combination.search(amounts, 0, groups, node_budget=nodes)
+    found = combination.search(space, node_budget=nodes)
 
     def worth(choice: Iterable[combination.Option]) -> int:
         vectors = [space.vector(option) for option in choice]
@@ -248,7 +248,7 @@ def test_coupons_that_must_be_packed_are_bounded_and_solved(seed: int, nodes: in
 
 def test_sixty_four_coupons_to_pack_end_at_the_budget_with_a_true_bound() -> None:
     amounts, groups = packing_case(1, groups=16, of=4, spare=100)
-    found = combination.search(amounts, 0, groups, node_budget=NODE_BUDGET)
+    found = combination.search(combination.Space(amounts, 0, groups), node_budget=NODE_BUDGET)
     assert found.nodes == NODE_BUDGET
     taken = [sum(group[place].lines[i] for group, place in zip(groups, found.chosen, strict=True)) for i in range(4)]
     assert sum(map(min, taken, amounts)) + found.gap_minor <= sum(amounts)

@@ -57,6 +57,7 @@ def test_every_reason_has_its_sentence() -> None:
     details = {
         "valid_from": NOW.isoformat(), "expires_at": NOW.isoformat(), "markets": [], "tiers": [], "currency": "GBP",
         "currencies": [], "new_member_days": 1, "threshold_minor": 1, "missing_minor": 1, "with": ["other"],
+        "checkout": "c1", "until": NOW.isoformat(),
     }  # fmt: skip
     for reason in RefusalReason:
         assert explain_refused(Refused(candidate("c", TEN_OFF), reason, details)).startswith("“Test” (c) ")
