@@ -214,6 +214,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Perennial",
     "DESCRIPTION": "Members, tiers and points for storefronts.",
     "VERSION": "1",
+    "LICENSE": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "SERVERS": [{"url": "/", "description": "This installation"}],
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,

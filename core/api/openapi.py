@@ -72,6 +72,7 @@ class ModelExtension(PydanticExtension):  # type: ignore[no-untyped-call]
         mode: Any = "validation" if direction == "request" else "serialization"
         names, document = models_json_schema([(self.target, mode)], ref_template="#/components/schemas/{model}")
         definitions = document.get("$defs", {})
+        definitions = {name: _without_bounds(schema) for name, schema in definitions.items()}
         if direction == "request":
             definitions = {name: _without_defaults(schema) for name, schema in definitions.items()}
         own = names[self.target, mode]["$ref"].rpartition("/")[2]
@@ -81,6 +82,15 @@ class ModelExtension(PydanticExtension):  # type: ignore[no-untyped-call]
                 auto_schema.registry.register_on_missing(component)
         result: dict[str, Any] = definitions[own]
         return result
+
+
+def _without_bounds(schema: Any) -> Any:
+    """Leave out `ge`, which pydantic writes where it cannot say a bound of what is read from text; it is no keyword."""
+    if isinstance(schema, list):
+        return [_without_bounds(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: _without_bounds(part) for name, part in schema.items() if name != "ge"}
 
 
 def _without_defaults(schema: Any) -> Any:

@@ -107,10 +107,11 @@ def test_a_python_client_runs_the_tour(shop: Shop, tmp_path: Path, monkeypatch: 
         assert refused.code.value == "unknown_member"
 
 
-def test_a_typescript_client_runs_the_tour(shop: Shop, tmp_path: Path) -> None:
+def test_the_document_lints_clean_and_a_typescript_client_runs_the_tour(shop: Shop, tmp_path: Path) -> None:
     folder = tmp_path / "typescript"
     shutil.copytree(TYPESCRIPT, folder, ignore=shutil.ignore_patterns("node_modules", "out"))
     run(NPM, "ci", "--no-audit", "--no-fund", cwd=folder)
+    run(NPM, "exec", "--", "redocly", "lint", "--max-problems", "20", str(shop.document), cwd=folder)
     run(NPM, "exec", "--", "openapi-typescript", str(shop.document), "--output", "schema.d.ts", cwd=folder)
     run(NPM, "exec", "--", "tsc", cwd=folder)
     found = json.loads(run("node", "out/tour.js", shop.address, shop.key, cwd=folder))
