@@ -215,11 +215,14 @@ def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInp
     check.text("member", activity.member, ID_LENGTH)
     check.text("kind", activity.kind, NAME_LENGTH)
     check.text("source", activity.source, NAME_LENGTH, empty=True)
+    check.text("order", activity.order, ID_LENGTH, empty=True)
+    check.text("product", activity.product, CODE_LENGTH, empty=True)
     occurred_at = check.instant("occurred_at", activity.occurred_at)
     if activity.quality is not None:
         check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
     key = (activity.member, activity.source, activity.external_id)
-    digest = _digest(activity.kind, occurred_at, activity.quality)
+    subject = [activity.order, activity.product] if activity.order or activity.product else []
+    digest = _digest(activity.kind, occurred_at, activity.quality, *subject)
     return Checked(activity, check.external_id, key, digest, objection=check.first_objection)
 
 

@@ -138,12 +138,16 @@ class OrderEditInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityInput:
+    """What a member did; `order` and `product` name what it was about, empty: nothing."""
+
     external_id: str
     member: str
     kind: str
     source: str = ""
     occurred_at: datetime
     quality: int | None = None
+    order: str = ""
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class EarnRuleDefinition(Definition):
 
     Triggers: `order_line` (each line by itself), `activity` (one of `activity_kinds`).
     `tier_multiplier`: apply the tier's points multiplier, in one product and one floor.
+    `once_per_day`: pays once per member, kind, subject (order or product) and local day; what is published anew does.
     `minimum`: smaller amounts earn nothing. `tiers`, `skus`, `categories`, `channels`: empty means all.
     """
 
@@ -102,6 +103,7 @@ class EarnRuleDefinition(Definition):
     categories: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     activity_kinds: tuple[Code, ...] = ()
+    once_per_day: bool = False
 
     @model_validator(mode="after")
     def _formula_fits_trigger(self) -> Self:

@@ -110,6 +110,7 @@ class AccrualReason(models.IntegerChoices):
     BELOW_ONE_POINT = 2, _("Below one point")
     BELOW_MINIMUM = 3, _("Below minimum")
     GRANTED = 4, _("Granted")
+    PAID_THAT_DAY = 6, _("Paid that day already")
 
 
 class Account(models.Model):
@@ -358,6 +359,33 @@ class Accrual(LedgerRow):
             models.CheckConstraint(name="accrual_points", condition=Q(points__gte=0, capped_points__gte=0)),
             follows("accrual_follows", "transaction"),
         ]
+
+
+class PaidActivity(models.Model):
+    """Which activity a rule pays for: the first that came in of a member, kind, subject and local day.
+
+    The natural key of a rule that pays once a day: of two that come at the same moment the second finds it taken.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    rule = models.ForeignKey(EarnRule, models.PROTECT, related_name="+", db_index=False)
+    kind = models.CharField(max_length=63)
+    order = models.CharField(max_length=200, blank=True)
+    product = models.CharField(max_length=100, blank=True)
+    day = models.DateField()
+    activity_id = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "paid activities"
+        constraints = [
+            models.UniqueConstraint(
+                name="paidactivity_once", fields=["member", "rule", "kind", "order", "product", "day"]
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.member_id} on {self.day}"
 
 
 class AccrualReturn(LedgerRow):

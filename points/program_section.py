@@ -1,9 +1,9 @@
 """points' part of a program file: wallets and earn rules."""
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 
 from core.sections import Coded, Journal, Kind, Reader, apply_fields, unknown_reference
 from membership.models import Ladder, Tier
@@ -18,7 +18,16 @@ class WalletEntry(WalletPolicy, Coded):
 
 
 class EarnRuleEntry(EarnRuleDefinition, Coded):
-    """An earn rule with its code."""
+    """An earn rule with its code.
+
+    What is published anew pays once a day for activities; a file need not say so, and cannot say otherwise.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pays_once_a_day(cls, told: Any) -> Any:
+        is_of_activities = isinstance(told, dict) and told.get("trigger") == "activity"
+        return {"once_per_day": True} | told if is_of_activities else told
 
 
 def parse_wallets(reader: Reader) -> list[WalletEntry]:
@@ -32,15 +41,18 @@ def parse_earn_rules(reader: Reader, tier_codes: list[str], channels: Collection
     places = {code: index for index, code in enumerate(reader.codes("earn_rules"))}
     wallet_codes = reader.codes("wallets")
     for entry in entries:
-        problems = _find_unknown(entry, wallet_codes, tier_codes, channels)
+        problems = _find_unpublishable(entry, wallet_codes, tier_codes, channels)
         reader.problems.extend(f"earn_rules[{places[entry.code]}].{problem}" for problem in problems)
     return entries
 
 
-def _find_unknown(
+def _find_unpublishable(
     rule: EarnRuleDefinition, wallet_codes: list[str], tier_codes: list[str], channels: Collection[str]
 ) -> list[str]:
     problems = unknown_reference("wallet", rule.wallet, wallet_codes, "wallet")
+    if rule.once_per_day != (rule.trigger == "activity"):
+        needed = str(not rule.once_per_day).lower()
+        problems.append(f"once_per_day: write {needed}: rules for activities pay once a day, others do not")
     for index, tier in enumerate(rule.tiers):
         problems += unknown_reference(f"tiers[{index}]", tier, tier_codes, "tier in the main ladder named")
     for index, channel in enumerate(rule.channels if channels else ()):
@@ -80,7 +92,7 @@ def _check_references(rule: EarnRule, definition: EarnRuleDefinition) -> list[st
     wallets = Wallet.objects.filter(program_id=rule.program_id).values_list("code", flat=True)
     main = Ladder.objects.filter(program_id=rule.program_id).order_by("id").values("id")[:1]
     tiers = Tier.objects.filter(ladder__in=main).values_list("code", flat=True)
-    return _find_unknown(definition, list(wallets), list(tiers), rule.program.channels)
+    return _find_unpublishable(definition, list(wallets), list(tiers), rule.program.channels)
 
 
 WALLET = Kind("wallet", WalletPolicy)

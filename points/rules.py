@@ -11,6 +11,7 @@ from points.models import AccrualReason, SourceKind
 
 _ORDER_LINE, _ACTIVITY = SourceKind.ORDER_LINE.value, SourceKind.ACTIVITY.value
 _EARNED, _BELOW_ONE_POINT = AccrualReason.EARNED.value, AccrualReason.BELOW_ONE_POINT.value
+_PAID_THAT_DAY = AccrualReason.PAID_THAT_DAY.value
 _BELOW_MINIMUM = AccrualReason.BELOW_MINIMUM.value
 
 
@@ -22,6 +23,7 @@ class Rule:
     wallet_id: int
     definition: EarnRuleDefinition
     floors_order: bool = False
+    rule_id: int = 0
 
 
 class Line(NamedTuple):
@@ -87,15 +89,27 @@ def evaluate_order(lines: Sequence[Line], rule: Rule, context: Context) -> list[
     ]  # fmt: skip
 
 
-def evaluate_activity(source_id: int, kind: str, rule: Rule, context: Context) -> list[LineAccrual]:
-    """Return the accrual of one rule for one activity, none if the rule is not about it."""
+def covers_activity(definition: EarnRuleDefinition, kind: str, context: Context) -> bool:
+    """Tell whether a rule is about an activity."""
+    return kind in definition.activity_kinds and excluded_buyer(definition, context) is None
+
+
+def evaluate_activity(
+    source_id: int, kind: str, rule: Rule, context: Context, *, is_paid: bool = False
+) -> list[LineAccrual]:
+    """Return the accrual of one rule for one activity, none if the rule is not about it.
+
+    is_paid: the rule has paid for another one of the same kind, subject and day.
+    """
     definition = rule.definition
-    if kind not in definition.activity_kinds or excluded_buyer(definition, context):
+    if not covers_activity(definition, kind, context):
         return []
     multiplier = context.multiplier_bps if definition.tier_multiplier else BPS
     numerator, denominator = exact_points(1, definition, multiplier)
     points = numerator // denominator
     reason = _EARNED if points else _BELOW_ONE_POINT
+    if is_paid:
+        points, reason = 0, _PAID_THAT_DAY
     return [LineAccrual(_ACTIVITY, source_id, rule.version_id, 1, multiplier, points, reason)]
 
 

@@ -210,7 +210,10 @@ class RefundLine(models.Model):
 
 
 class Activity(models.Model):
-    """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ..."""
+    """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ...
+
+    `order` and `product` are the storefront's names of what it was about (empty: nothing).
+    """
 
     member = models.ForeignKey(Member, models.PROTECT, related_name="activities", db_index=False)
     kind = models.CharField(max_length=63)
@@ -219,6 +222,8 @@ class Activity(models.Model):
     occurred_at = models.DateTimeField()
     local_date = models.DateField()
     quality = models.SmallIntegerField(null=True)
+    order = models.CharField(max_length=200, blank=True, default="", db_default="")
+    product = models.CharField(max_length=100, blank=True, default="", db_default="")
     content_digest = models.BinaryField(max_length=16)
     recorded_at = models.DateTimeField()
 

@@ -11,9 +11,11 @@ from membership.services.batch import Batch, columns
 
 _INSERT_ACTIVITIES = """
     INSERT INTO membership_activity
-        (recorded_at, member_id, source, external_id, content_digest, kind, occurred_at, local_date, quality)
+        (recorded_at, member_id, source, external_id, content_digest, kind, occurred_at, local_date, quality,
+        "order", product)
     SELECT %s, told.* FROM unnest(
-        %s::bigint[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::timestamptz[], %s::date[], %s::smallint[]
+        %s::bigint[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::timestamptz[], %s::date[], %s::smallint[],
+        %s::text[], %s::text[]
     ) AS told
     ON CONFLICT (member_id, source, external_id) DO NOTHING
     RETURNING member_id, source, external_id, id"""
@@ -50,7 +52,10 @@ def record_activities(batch: Batch, activities: Facts[ActivityInput]) -> None:
     """
     facts = _by_member(batch, activities)
     rows = [
-        (*key, fact.digest, told.kind, told.occurred_at, batch.local_date(told.occurred_at), told.quality)
+        (
+            *(*key, fact.digest, told.kind, told.occurred_at, batch.local_date(told.occurred_at), told.quality),
+            *(told.order, told.product),
+        )
         for key, fact in facts.items()
         for told in [fact.told]
     ]

@@ -19,6 +19,7 @@ from membership.selectors import tier_held
 from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, SourceKind, TransactionKind, Wallet, WalletVersion
+from points.services.daily_pay import Payable, take_days
 from points.services.posting import Posting, Return, post_batch
 
 # At one instant what earns of orders comes before what takes back.
@@ -39,7 +40,8 @@ _ADDED_LINES = """
     JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
     WHERE e.id = ANY(%s) AND e.member_id IS NOT NULL ORDER BY e.id, l.position"""
 
-_ACTIVITIES = "SELECT id, member_id, occurred_at, kind FROM membership_activity WHERE id = ANY(%s)"
+_ACTIVITIES = """
+    SELECT id, member_id, occurred_at, kind, "order", product, local_date FROM membership_activity WHERE id = ANY(%s)"""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Terms:
             if definition.trigger == trigger:
                 wallet = self._wallets[definition.wallet]
                 floors_order = self.policy_at(wallet.pk, at).rounding == "order"
-                found.append(rules.Rule(version.pk, wallet.pk, definition, floors_order))
+                found.append(rules.Rule(version.pk, wallet.pk, definition, floors_order, rule.pk))
         return found
 
     def policy_at(self, wallet_id: int, at: datetime) -> WalletPolicy:
@@ -217,12 +219,30 @@ def _line_postings(terms: Terms, kind: SourceKind, query: str, ids: Sequence[int
 
 
 def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Posting]:
-    facts = [Fact(*row) for row in _read(_ACTIVITIES, activity_ids)]
+    rows = _read(_ACTIVITIES, activity_ids)
+    facts = [Fact(*row[:4]) for row in rows]
     contexts = contexts_of(terms, facts)
+    covering = {
+        fact.id: [
+            rule
+            for rule in terms.rules_at(fact.at, "activity")
+            if rules.covers_activity(rule.definition, fact.label, contexts[fact.id])
+        ]
+        for fact in facts
+    }
+    paid = take_days(
+        Payable(fact.member_id, rule.rule_id, fact.label, row[4], row[5], row[6], fact.at, fact.id)
+        for fact, row in zip(facts, rows, strict=True)
+        for rule in covering[fact.id]
+        if rule.definition.once_per_day
+    )
     for fact in facts:
         found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
-        for rule in terms.rules_at(fact.at, "activity"):
-            found[rule.wallet_id] += rules.evaluate_activity(fact.id, fact.label, rule, contexts[fact.id])
+        for rule in covering[fact.id]:
+            is_late = rule.definition.once_per_day and (rule.rule_id, fact.id) not in paid
+            found[rule.wallet_id] += rules.evaluate_activity(
+                fact.id, fact.label, rule, contexts[fact.id], is_paid=is_late
+            )
         yield from _earnings(terms, fact, SourceKind.ACTIVITY, found)
 
 

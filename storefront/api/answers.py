@@ -124,6 +124,8 @@ class ActivityAnswer(Answer):
     source: str
     occurred_at: datetime
     quality: int | None
+    order: str | None
+    product: str
     recorded_at: datetime
 
 
@@ -221,6 +223,8 @@ def show_activity(activity: Activity) -> dict[str, Any]:
         "source": activity.source,
         "occurred_at": activity.occurred_at,
         "quality": activity.quality,
+        "order": activity.order or None,
+        "product": activity.product,
         "recorded_at": activity.recorded_at,
     }
 

@@ -149,7 +149,10 @@ class RefundBody(Body):
 
 
 class ActivityBody(Body):
-    """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ..."""
+    """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ...
+
+    `order`, `product`: what it was about. A rule pays once a day for the same kind and subject.
+    """
 
     external_id: OwnId
     member: ExternalId
@@ -157,10 +160,12 @@ class ActivityBody(Body):
     source: Name = ""
     occurred_at: Instant
     quality: Annotated[StrictInt, Field(ge=-MAX_QUALITY, le=MAX_QUALITY)] | None = None
+    order: ExternalId | None = None
+    product: ItemCode = ""
 
     def told(self) -> ActivityInput:
         """Return the activity as a fact."""
-        return ActivityInput(**dict(self))
+        return ActivityInput(**_fields(self))
 
 
 _NAMES = ("member", "order", "order_line")

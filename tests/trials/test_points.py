@@ -42,7 +42,6 @@ PENDING = [
     "03-shipping-in-foreign-currency.json",
     "19-gift-card-loop.json",
     "29-list-prices-in-lines.json",
-    "37-daily-check-in.json",
 ]
 
 PLAYED = [name for name in CASES if name not in WAITING and name not in SHOWN_ELSEWHERE]
@@ -78,7 +77,7 @@ def test_what_is_not_played_has_a_reason() -> None:
     assert set(WAITING) | set(SHOWN_ELSEWHERE) | set(PENDING) <= set(CASES)
     assert {name for name, case in CASES.items() if case.get("needs")} - set(WAITING) == {
         "27-fraudulent-review.json",
-        "37-daily-check-in.json",
+        "37-daily-check-in.json",  # once per local day until rules have caps
     }
     assert all(case["steps"] for name, case in CASES.items() if name in PLAYED)
 
