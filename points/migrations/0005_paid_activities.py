@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("membership", "0005_activity_subjects"),
+        ("membership", "0006_activity_subjects"),
         ("points", "0004_adjustment_requests"),
     ]
 

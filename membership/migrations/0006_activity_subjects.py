@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("membership", "0004_search_in_any_case"),
+        ("membership", "0005_review_upgrades"),
     ]
 
     operations = [
