@@ -1,8 +1,8 @@
 """The shape of wallet policies and earn rules, in the program file and in the database."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from core.definitions import Amounts, Code, Definition, Money, Share
 from core.money import BPS
@@ -70,11 +70,21 @@ class WalletPolicy(Definition):
         return self
 
 
+def _none_if_false(value: Any) -> Any:
+    """Let what means the same come out the same."""
+    return None if value is False else value
+
+
 class PerAmount(Definition):
-    """`points` for each `per` of the amount paid: one product with the multiplier, one floor."""
+    """`points` for each `per` of the amount paid: one product with the multiplier, one floor.
+
+    The amount counts in proportion: 3 points for each 2.00 are 2 for 1.50. With `whole_steps` only each whole `per` of
+    it counts, before the multiplier: none for 1.50. Where the wallet rounds per order, that is the order's sum.
+    """
 
     points: Annotated[int, Field(ge=1, le=1_000_000)]
     per: Annotated[Money, Field(ge=1)]
+    whole_steps: Annotated[Literal[True] | None, BeforeValidator(_none_if_false)] = None
 
 
 class Fixed(Definition):

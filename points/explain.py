@@ -77,6 +77,8 @@ def _rate(definition: EarnRuleDefinition, currency: str) -> str:
     formula = definition.formula
     if isinstance(formula, PerAmount):
         per = {"points": count_points(formula.points), "amount": format_minor(formula.per, currency)}
+        if formula.whole_steps:
+            return _("%(points)s for each whole %(amount)s") % per
         return _("%(points)s for each %(amount)s") % per
     return _("%(points)s each time") % {"points": count_points(formula.fixed)}
 
@@ -91,11 +93,17 @@ def _multiplied(earned: Earned) -> Iterator[str]:
         yield _("It counts %(multiplier)s times for the tier that was held then.") % told
 
 
+def _counts_whole_steps(definition: EarnRuleDefinition) -> bool:
+    return isinstance(definition.formula, PerAmount) and bool(definition.formula.whole_steps)
+
+
 def _result(earned: Earned) -> Iterator[str]:
     numerator, denominator = rules.exact_points(earned.basis, earned.rule.definition, earned.multiplier_bps)
     exact = f"{Decimal(numerator * BPS // denominator).scaleb(-4).normalize():,f}"
     told = {"exact": exact, "points": count_points(earned.points), "cap": count_points(earned.capped_points)}
-    if earned.floors_order and earned.line:
+    if earned.floors_order and earned.line and _counts_whole_steps(earned.rule.definition):
+        yield _("The whole steps of the order's sum count; the part of this line is %(points)s.") % told
+    elif earned.floors_order and earned.line:
         yield _("That is %(exact)s; the sum of the order is rounded down; the part of this line is %(points)s.") % told
     elif earned.reason is AccrualReason.BELOW_ONE_POINT:
         yield _("That is %(exact)s, less than one point, so it earned nothing.") % told

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from core.money import BPS, allocate
-from points.definitions import EarnRuleDefinition, Fixed
+from points.definitions import EarnRuleDefinition, Fixed, PerAmount
 from points.models import AccrualReason, SourceKind
 
 _ORDER_LINE, _ACTIVITY = SourceKind.ORDER_LINE.value, SourceKind.ACTIVITY.value
@@ -138,6 +138,8 @@ def exact_points(amount_minor: int, definition: EarnRuleDefinition, multiplier_b
         return 0, 1
     if isinstance(formula, Fixed):
         return formula.fixed * multiplier_bps, BPS
+    if formula.whole_steps:
+        return amount_minor // formula.per * formula.points * multiplier_bps, BPS
     return amount_minor * formula.points * multiplier_bps, formula.per * BPS
 
 
@@ -147,9 +149,13 @@ def _line_points(lines: Sequence[Line], definition: EarnRuleDefinition, multipli
 
 
 def _order_points(lines: Sequence[Line], definition: EarnRuleDefinition, multiplier_bps: int) -> list[int]:
-    exact = [exact_points(line.amount_minor, definition, multiplier_bps) for line in lines]
-    if not exact:
+    if not lines:
         return []
+    formula = definition.formula
+    if isinstance(formula, PerAmount) and formula.whole_steps:
+        weights = [line.amount_minor if line.amount_minor >= definition.minimum else 0 for line in lines]
+        return allocate(sum(weights) // formula.per * formula.points * multiplier_bps // BPS, weights)
+    exact = [exact_points(line.amount_minor, definition, multiplier_bps) for line in lines]
     weights = [numerator for numerator, _ in exact]
     return allocate(sum(weights) // max(denominator for _, denominator in exact), weights)
 

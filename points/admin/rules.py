@@ -27,7 +27,7 @@ EXAMPLE = """\
 wallet: points
 name: One point per whole unit of currency
 trigger: order_line
-formula: {points: 1, per: "1.00"}
+formula: {points: 1, per: "1.00", whole_steps: true}
 tier_multiplier: false
 """
 
