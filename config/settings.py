@@ -126,6 +126,7 @@ CELERY_BEAT_SCHEDULE = {
     "close-days": {"task": "storefront.close_days", "schedule": 300.0, "options": {"expires": 300}},
     "end-overrides": {"task": "membership.end_overrides", "schedule": 300.0, "options": {"expires": 300}},
     "release-lapsed-coupons": {"task": "coupons.release_lapsed", "schedule": 60.0, "options": {"expires": 60}},
+    "revoke-recalled-coupons": {"task": "coupons.revoke_recalled", "schedule": 5.0, "options": {"expires": 5}},
     "start-code-batches": {"task": "coupons.start_batches", "schedule": 5.0, "options": {"expires": 5}},
     "mature-referrals": {"task": "referrals.mature", "schedule": 300.0, "options": {"expires": 300}},
     "forget-touches": {

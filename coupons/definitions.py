@@ -56,7 +56,9 @@ class CouponTerms(Definition):
     `priority`: the smaller goes first where coupons together would take off more than there is.
     `exclusive`: no other coupon beside it. `stack_group`: at most one coupon of a group per order.
     `per_member`, `limit`: claims of one member, and of all; `shards`: parts that the limit is counted in.
-    `on_refund`: `restore` gives the claim back when the whole order is returned.
+    `on_cancel`, `on_refund`: what becomes of the claim when the shop has cancelled the order, or all of it came back:
+    `restore` gives it back, `keep` leaves it used. `restore_days`: what is given back can be used to the end of that
+    many local days at least, its own end over or not; without it, what is over is lost.
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -80,7 +82,9 @@ class CouponTerms(Definition):
     per_member: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     limit: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     shards: Annotated[int, Field(ge=1, le=MOST_SHARDS)] = 1
+    on_cancel: Literal["keep", "restore"] = "restore"
     on_refund: Literal["keep", "restore"] = "keep"
+    restore_days: Annotated[int, Field(ge=0, le=3660)] | None = None
 
     @property
     def has_scope(self) -> bool:

@@ -96,6 +96,9 @@ _SENTENCES = {
     RefusalReason.WRONG_MARKET: _("%(coupon)s is for these markets: %(markets)s."),
     RefusalReason.WRONG_TIER: _("%(coupon)s is for members of these tiers: %(tiers)s."),
     RefusalReason.NOT_FIRST_ORDER: _("%(coupon)s is for a member's first order."),
+    RefusalReason.FIRST_ORDER_HELD: _(
+        "%(coupon)s is for a member's first order: checkout %(checkout)s holds a coupon for it until %(until)s."
+    ),
     RefusalReason.NOT_NEW_MEMBER: _("%(coupon)s is for new members, up to day %(new_member_days)s after joining."),
     RefusalReason.CURRENCY_NOT_COVERED: _("%(coupon)s is for orders in %(currencies)s, not in %(currency)s."),
     RefusalReason.NO_LINE_IN_SCOPE: _("%(coupon)s is for none of the goods in the basket."),

@@ -23,6 +23,29 @@ class CouponDefinition(models.Model):
         return self.code
 
 
+class CouponRecall(models.Model):
+    """A coupon was called back: it ended, and what members had been given by then and not used is revoked.
+
+    From `recalled_at` on no claim that was made by then can be used, whether or not a worker has revoked it: `revoked`
+    counts those that were, `finished_at` says that none is left.
+    """
+
+    definition = models.ForeignKey(CouponDefinition, models.PROTECT, related_name="recalls", db_index=False)
+    reason = models.CharField(max_length=500)
+    recalled_by = models.CharField(max_length=150)
+    recalled_at = models.DateTimeField()
+    revoked = models.PositiveIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(name="couponrecall_once", fields=["definition", "recalled_at"])]
+        indexes = [models.Index(name="couponrecall_open", fields=["id"], condition=Q(finished_at=None))]
+
+    def __str__(self) -> str:
+        return f"{self.definition_id} at {self.recalled_at}"
+
+
 class CouponDefinitionVersion(Version):
     """What a coupon says: a `coupons.definitions.CouponTerms`."""
 
@@ -177,10 +200,25 @@ class RedemptionState(models.TextChoices):
     REVERSED = "reversed", _("Reversed")
 
 
+class RedemptionFlag(models.TextChoices):
+    """first_order_used: a coupon for the first order, used by an order that turned out to be none."""
+
+    FIRST_ORDER_USED = "first_order_used", _("Another order came first")
+
+
+class ReturnOutcome(models.TextChoices):
+    """What became of the coupon of an order that came back whole. lost: it was given back after its end."""
+
+    KEPT = "kept", _("Stays used")
+    RESTORED = "restored", _("Given back")
+    LOST = "lost", _("Lost: its end is over")
+
+
 class Redemption(models.Model):
     """A claim used by an order: held at checkout, committed when it is paid, released when it is not.
 
-    `reference` names the checkout (its public id) or the order. Amounts in minor units of `currency`.
+    `reference` names the checkout (its public id) or the order. Amounts in minor units of `currency`. `outcome`: of the
+    coupon, once it is reversed.
     """
 
     public_id = models.UUIDField(default=uuid.uuid7, editable=False)
@@ -197,6 +235,8 @@ class Redemption(models.Model):
     committed_at = models.DateTimeField(null=True)
     released_at = models.DateTimeField(null=True)
     reversed_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=8, choices=ReturnOutcome.choices, blank=True, db_default="", default="")
+    flag = models.CharField(max_length=16, choices=RedemptionFlag.choices, blank=True, db_default="", default="")
 
     class Meta:
         ordering = ["-id"]

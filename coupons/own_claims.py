@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 from django.db.models import Q
 
 from coupons.models import Claim, ClaimState, CouponCode, Redemption, RedemptionState
+from coupons.recalled import is_recalled
 from coupons.shapes import RefusalReason
 
 # How many used and expired coupons of a member are named with a basket, the last given first: an answer stays readable.
@@ -75,6 +76,7 @@ def read_own_claims(*, member_id: int, at: datetime) -> OwnClaims:
     claims = Claim.objects.filter(member=member_id)
     is_expired = Q(state=ClaimState.OPEN, expires_at__lte=at)
     standing = claims.filter(state__in=[ClaimState.OPEN, ClaimState.HELD]).exclude(is_expired)
+    standing = standing.exclude(Q(is_recalled(), state=ClaimState.OPEN))
     over = claims.filter(Q(state=ClaimState.USED) | is_expired, is_automatic=False).order_by("-id")[:MOST_ENDED]
     rows = {claim.pk: claim for claim in standing.order_by().union(over, all=True)}
     moved = [claim.pk for claim in rows.values() if claim.state != ClaimState.OPEN]

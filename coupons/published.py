@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from core.models import Program, VersionStatus
 from coupons.definitions import CouponTerms
@@ -43,6 +43,11 @@ class Offers:
     _by_definition: dict[int, list[Offer]] = field(default_factory=lambda: defaultdict(list))
     _by_code: dict[str, list[Offer]] = field(default_factory=lambda: defaultdict(list))
     _automatic: dict[tuple[str, str], list[Offer]] = field(default_factory=lambda: defaultdict(list))
+
+    @cached_property
+    def has_first_order(self) -> bool:
+        """Tell whether any version is for a member's first order."""
+        return any(offer.terms.first_order for offer in self.by_version.values())
 
     def add(self, offer: Offer) -> None:
         """Take in a version; automatic ones by each sku and category that they cover."""

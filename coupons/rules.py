@@ -127,6 +127,9 @@ def _person(terms: CouponTerms, market: str | None, shopper: Shopper) -> _Reason
         yield RefusalReason.WRONG_TIER, {"tier": shopper.tier, "tiers": list(terms.tiers)}
     if terms.first_order and not shopper.is_first_order:
         yield RefusalReason.NOT_FIRST_ORDER, {}
+    if terms.first_order and shopper.first_order_held is not None:
+        checkout, until = shopper.first_order_held
+        yield RefusalReason.FIRST_ORDER_HELD, {"checkout": checkout, "until": until.isoformat()}
     days, most = shopper.member_days, terms.new_member_days
     if most is not None and (days is None or days > most):
         yield RefusalReason.NOT_NEW_MEMBER, {"member_days": days, "new_member_days": most}

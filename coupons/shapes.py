@@ -19,6 +19,7 @@ class RefusalReason(StrEnum):
     WRONG_MARKET = "wrong_market"
     WRONG_TIER = "wrong_tier"
     NOT_FIRST_ORDER = "not_first_order"
+    FIRST_ORDER_HELD = "first_order_held"
     NOT_NEW_MEMBER = "not_new_member"
     CURRENCY_NOT_COVERED = "currency_not_covered"
     NO_LINE_IN_SCOPE = "no_line_in_scope"
@@ -54,10 +55,14 @@ class Basket:
 
 @dataclass(frozen=True, slots=True)
 class Shopper:
-    """Who buys. `member_days`: local days since joining."""
+    """Who buys. `member_days`: local days since joining.
+
+    `first_order_held`: the checkout, not paid yet, that holds a coupon for the first order, and until when.
+    """
 
     tier: str | None = None
     is_first_order: bool = False
+    first_order_held: tuple[str, datetime] | None = None
     member_days: int | None = None
 
 

@@ -5,13 +5,20 @@ from typing import Any
 
 from celery import shared_task
 
-from coupons.services import code_batches, guessing, redemptions
+from coupons.services import code_batches, guessing, recalls, redemptions
 
 
 @shared_task(name="coupons.release_lapsed", soft_time_limit=120, time_limit=150)
 def release_lapsed(**_kwargs: Any) -> None:
     """Release what checkouts held for too long. Safe to run twice and side by side."""
     redemptions.release_lapsed(at=datetime.now(UTC))
+
+
+@shared_task(name="coupons.revoke_recalled", soft_time_limit=600, time_limit=660)
+def revoke_recalled(**_kwargs: Any) -> None:
+    """Revoke the open claims of coupons that were called back. Safe to run twice and side by side."""
+    for recall_id in recalls.list_unfinished():
+        recalls.revoke_recalled(recall_id=recall_id, at=datetime.now(UTC))
 
 
 @shared_task(name="coupons.make_codes", soft_time_limit=600, time_limit=660)

@@ -87,6 +87,20 @@ def announce_claims(*, program_id: int, payload: dict[str, Any], at: datetime) -
     coupon_news.announce_claims(program_id=program_id, claim_ids=payload["claims"], at=at)
 
 
+@subscribe("coupons.revoked", name="storefront.announce")
+def announce_revoked(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell whose coupons were taken back."""
+    coupon_news.announce_revoked(program_id=program_id, claim_ids=payload["claims"], at=at)
+
+
+@subscribe("coupons.first_order_used", name="storefront.announce")
+def announce_first_order_used(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell which coupon for a first order was used by another order than the first."""
+    coupon_news.announce_first_order_used(
+        program_id=program_id, redemption_id=payload["redemption"], first_order_id=payload["first_order"], at=at
+    )
+
+
 @subscribe("coupons.held", name="storefront.announce")
 def announce_held(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell which coupons a checkout holds."""

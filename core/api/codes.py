@@ -88,6 +88,7 @@ CODES = (
     "unknown_line",
     "unknown_member",
     "unknown_order",
+    "unknown_recall",
     "unknown_referral",
     "unknown_referral_code",
     "unknown_refund",
@@ -95,6 +96,7 @@ CODES = (
     "unknown_transaction",
     "unknown_wallet",
     "unsupported_media_type",
+    "version_just_published",
     "webhook_disabled",
     "wrong_currency",
 )

@@ -23,8 +23,9 @@ from core.services.drafts import DraftRefused
 from core.versions import VersionOverlap
 from coupons.admin.giving import GivingActions
 from coupons.admin.wizard import CouponForm, preview_draft
-from coupons.models import CounterShard, CouponDefinition, CouponDefinitionVersion
+from coupons.models import Claim, ClaimState, CounterShard, CouponDefinition, CouponDefinitionVersion
 from coupons.program_section import COUPON
+from coupons.services import recalls
 
 
 class CouponVersionInline(VersionInline):
@@ -39,10 +40,10 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
     list_select_related = ("program",)
     list_filter = ("program",)
     ordering = ("-id",)
-    fields = ("program", "code", "name", "state", "given_out")
+    fields = ("program", "code", "name", "state", "given_out", "recalled")
     inlines = [CouponVersionInline]
     actions_list = ("new_coupon",)
-    actions_detail = (*DraftAdmin.actions_detail, *GivingActions.actions_detail, "end_coupon")
+    actions_detail = (*DraftAdmin.actions_detail, *GivingActions.actions_detail, "end_coupon", "recall_coupon")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request)
@@ -72,6 +73,17 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
             return gettext("No limit")
         told = {"used": f"{sum(s.used for s in shards):,}", "limit": f"{sum(s.limit for s in shards):,}"}
         return gettext("%(used)s of %(limit)s") % told
+
+    @admin.display(description=_("Called back"))
+    def recalled(self, coupon: CouponDefinition) -> str:
+        """Show the last recall, and how far it is."""
+        last = coupon.recalls.order_by("-id").first()
+        if last is None:
+            return "-"
+        told = {"at": date_format(last.recalled_at, "DATETIME_FORMAT"), "count": f"{last.revoked:,}"}
+        if last.finished_at is None:
+            return gettext("%(at)s, %(count)s claims revoked so far") % told
+        return gettext("%(at)s, %(count)s claims revoked") % told
 
     def get_effects(self, owner: CouponDefinition, at: datetime) -> list[str]:
         lines = [
@@ -126,6 +138,36 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
         return pages.ask(
             self, request, title=title, form=form, submit=title, row=coupon, lines=lines, is_grave=True
         )  # fmt: skip
+
+    @pages.button(_("Call back"), url_path="recall", permission=PUBLISH, icon="undo", variant=ActionVariant.DANGER)
+    def recall_coupon(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask why, then end what is published and call back what members have."""
+        coupon, form = pages.find_row(self, request, object_id), pages.ReasonForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                recalls.recall(
+                    program=coupon.program, definition=coupon, reason=form.cleaned_data["reason"], at=timezone.now(),
+                    user=pages.operator(request),
+                )  # fmt: skip
+            except VersionOverlap as refused:
+                form.add_error(None, str(refused))
+            else:
+                messages.success(request, gettext("The coupon is called back: nothing of it can be used any more."))
+                return HttpResponseRedirect(pages.page_of(coupon))
+        lines = [
+            _("Nobody gets it any more."),
+            gettext("Members can no longer use what they have: open claims, %(count)s now, are revoked.")
+            % {"count": f"{_count_open(coupon):,}"},
+            _("What a checkout holds can still be paid."),
+        ]
+        title = _("Call back")
+        return pages.ask(
+            self, request, title=title, form=form, submit=title, row=coupon, lines=lines, is_grave=True
+        )  # fmt: skip
+
+
+def _count_open(coupon: CouponDefinition) -> int:
+    return Claim.objects.filter(definition=coupon, state=ClaimState.OPEN).count()
 
 
 class CouponInline(VersionedInline):

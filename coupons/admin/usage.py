@@ -112,11 +112,12 @@ class RedemptionLineInline(ReadOnlyInline):
 
 @admin.register(Redemption)
 class RedemptionAdmin(_RedemptionColumns, StateColumn, OfMemberAdmin):
-    list_display = ("redemption", "member", "coupon", "state_shown", "discount", "shipping_discount", "held_at")
+    list_display = ("redemption", "member", "coupon", "state_shown", "flag", "discount", "shipping_discount", "held_at")
     list_select_related = ("member", "claim__definition")
     fields = (
         *("public_id", "member", "shown_claim", "coupon", "reference", "shown_order", "shown_state"),
         *("discount", "shipping_discount", "held_at", "held_until", "committed_at", "released_at", "reversed_at"),
+        *("outcome", "flag"),
     )
     inlines = [RedemptionLineInline]
 

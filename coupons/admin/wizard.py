@@ -135,9 +135,18 @@ class CouponForm(forms.Form):
     shards = _number(
         _("Counters"), _("1; up to 16 for a rush on a large limit."), initial=1, min_value=1, max_value=MOST_SHARDS
     )
+    on_cancel = _choice(
+        _("When the shop cancels the order"),
+        [("restore", _("The member gets it back")), ("keep", _("The coupon stays used"))],
+    )
     on_refund = _choice(
         _("When the whole order is returned"),
         [("keep", _("The coupon stays used")), ("restore", _("The member gets it back"))],
+    )
+    restore_days = _number(
+        _("Days after it is given back"),
+        _("What a member gets back can be used for so many days at least. Empty: what is over by then is lost."),
+        min_value=0,
     )
 
     SECTIONS = (
@@ -147,7 +156,8 @@ class CouponForm(forms.Form):
         (_("When"), ("first_day", "last_day", "valid_days")),
         (_("For whom"), ("how", "tiers", "markets", "first_order", "new_member_days")),
         (_("Beside other coupons"), ("exclusive", "stack_group", "priority")),
-        (_("How many"), ("per_member", "limit", "shards", "on_refund")),
+        (_("How many"), ("per_member", "limit", "shards")),
+        (_("When the order comes back"), ("on_cancel", "on_refund", "restore_days")),
     )
 
     def sections(self) -> list[tuple[Any, list[forms.BoundField]]]:
@@ -167,7 +177,8 @@ class CouponForm(forms.Form):
             "ends_at": day_start(last + timedelta(days=1), zone).isoformat() if last else None,
             **{key: told[key] for key in ("valid_days", "how", "tiers", "markets", "first_order", "new_member_days")},
             **{key: told[key] for key in ("exclusive", "stack_group", "priority")},
-            **{key: told[key] for key in ("per_member", "limit", "shards", "on_refund")},
+            **{key: told[key] for key in ("per_member", "limit", "shards")},
+            **{key: told[key] for key in ("on_cancel", "on_refund", "restore_days")},
         }
         return write_yaml({key: value for key, value in document.items() if value not in (None, "", [], {})})
 

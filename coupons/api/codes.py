@@ -67,7 +67,7 @@ class CodeAnswer(Answer):
     is_shared: bool
 
 
-class _CouponView(ApiView):
+class CouponView(ApiView):
     """A view of one coupon, `<slug:coupon>` in its address."""
 
     def find_coupon(self, code: str) -> CouponDefinition:
@@ -92,7 +92,7 @@ class _CouponView(ApiView):
         return found
 
 
-class CodesView(_CouponView):
+class CodesView(CouponView):
     scopes = {"POST": Scope.COUPONS_ISSUE}
 
     @operation(
@@ -118,7 +118,7 @@ class CodesView(_CouponView):
         return Response({"outcome": "recorded" if is_new else "repeated"} | told, 201 if is_new else 200)
 
 
-class CodeBatchesView(_CouponView):
+class CodeBatchesView(CouponView):
     scopes = {"POST": Scope.COUPONS_ISSUE}
 
     @operation(
@@ -144,7 +144,7 @@ class CodeBatchesView(_CouponView):
         return Response(show_batch(batch), 201)
 
 
-class CodeBatchView(_CouponView):
+class CodeBatchView(CouponView):
     scopes = {"GET": Scope.COUPONS_ISSUE}
 
     @operation(summary="Read a batch of codes", query=CodeBatchQuery, answers={200: CodeBatchAnswer}, has_csv=True)
@@ -160,7 +160,7 @@ class CodeBatchView(_CouponView):
         )
 
 
-class StopView(_CouponView):
+class StopView(CouponView):
     scopes = {"POST": Scope.COUPONS_ISSUE}
 
     @operation(

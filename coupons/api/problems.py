@@ -2,6 +2,7 @@
 
 from core.api.problems import FieldError, Problem, pointer, translates
 from core.services.feed import utc_text
+from core.versions import VersionOverlap
 from coupons.services import claims, code_batches, quotes
 
 
@@ -18,6 +19,11 @@ def unknown_claim() -> Problem:
 def unknown_batch() -> Problem:
     """Return the problem of a batch of codes that the coupon does not have."""
     return Problem(404, "unknown_batch", "The coupon has no batch of codes of this number.")
+
+
+@translates(VersionOverlap)
+def _overlap(_error: VersionOverlap) -> Problem:
+    return Problem(409, "version_just_published", "A version was published at this moment: send the request again.")
 
 
 @translates(claims.UnknownCoupon)

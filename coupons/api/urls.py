@@ -7,6 +7,7 @@ from coupons.api.code_checks import CodeCheckView
 from coupons.api.codes import CodeBatchesView, CodeBatchView, CodesView, StopView
 from coupons.api.definitions import CouponListView, OffersView
 from coupons.api.quotes import CouponQuoteView
+from coupons.api.recalls import RecallView
 
 _OWN = "members/<ext:member>/coupons"
 _BATCH = "coupons/<slug:coupon>/code-batches"
@@ -14,6 +15,7 @@ _BATCH = "coupons/<slug:coupon>/code-batches"
 urlpatterns = [
     path("coupons", CouponListView.as_view()),
     path("coupons/<slug:coupon>/codes", CodesView.as_view()),
+    path("coupons/<slug:coupon>/recall", RecallView.as_view()),
     path(_BATCH, CodeBatchesView.as_view()),
     path(f"{_BATCH}/<int:batch>", CodeBatchView.as_view()),
     path(f"{_BATCH}/<int:batch>/stop", StopView.as_view()),

@@ -1,5 +1,6 @@
 """Members get coupons: take one, are issued one, lose one that was not used."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db.models import F
 from core import typed_codes
 from core.calendar import day_start, local_date
 from core.models import Program
-from core.services import audit
+from core.services import audit, outbox
 from coupons import codes
 from coupons.definitions import CouponTerms
 from coupons.models import Claim, ClaimState, CounterShard, CouponCode
@@ -225,6 +226,7 @@ def revoke(
     if found.state != ClaimState.OPEN:
         raise ClaimNotOpen(found.state)
     give_back([found], at=at)
+    publish_revoked(program, [found.pk], at)
     audit.record(
         action="coupon.revoked",
         target=f"member {found.member.external_id}",
@@ -250,6 +252,12 @@ def give_back(claims: list[Claim], *, at: datetime) -> None:
             counters.filter(shard=0).update(used=F("used") - 1)
         if each.is_automatic and each.code_id is not None:
             CouponCode.objects.filter(pk=each.code_id, claimed_by=each.member_id).update(claimed_by=None)
+
+
+def publish_revoked(program: Program, claim_ids: Sequence[int], at: datetime) -> None:
+    """Publish which claims of members were taken back, unless there are none."""
+    if claim_ids:
+        outbox.publish(program_id=program.pk, topic="coupons.revoked", payload={"claims": list(claim_ids)}, at=at)
 
 
 def find_code(*, program: Program, text: str) -> CouponCode | None:

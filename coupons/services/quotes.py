@@ -6,12 +6,13 @@ from datetime import datetime
 
 from core.calendar import local_date
 from core.models import Program
-from coupons.models import Claim, ClaimState
 from coupons.own_claims import RefusedCode
 from coupons.published import list_offers
 from coupons.rules import Basket, Candidate, Evaluation, RefusalReason, Refused, Shopper, evaluate
 from coupons.selectors import list_candidates
-from membership.models import Member, Order
+from coupons.services.first_orders import find_first_order_hold
+from membership.first_orders import has_ordered
+from membership.models import Member
 from membership.selectors import list_standings
 
 
@@ -99,15 +100,10 @@ def _check_choice(program: Program, choice: Choice) -> None:
 def describe_shopper(*, program: Program, member: Member, at: datetime) -> Shopper:
     """Return what conditions ask about a member: the tier on the main ladder, orders so far, days since joining."""
     standings = list_standings(program=program, member_id=member.pk, at=at)
-    zone = program.time_zone
+    zone, hold = program.time_zone, find_first_order_hold(member.pk, at=at)
     return Shopper(
         tier=standings[0].period.tier.code if standings else None,
-        is_first_order=not Order.objects.filter(member=member).exists() and not _holds_first_order(member),
+        is_first_order=not has_ordered(member_id=member.pk, at=at),
+        first_order_held=(hold.reference, hold.held_until) if hold else None,
         member_days=(local_date(at, zone) - local_date(member.joined_at, zone)).days,
     )
-
-
-def _holds_first_order(member: Member) -> bool:
-    """Tell whether a checkout that is not paid yet holds a coupon for the first order."""
-    held = Claim.objects.filter(member=member, state=ClaimState.HELD)
-    return held.filter(version__definition__first_order=True).exists()

@@ -5,16 +5,19 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Min
+from django.db.models import F, Min, Q
 
 from core.models import Program
 from core.services import outbox
 from coupons import locks
-from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState
+from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState, ReturnOutcome
 from coupons.published import get_offer
+from coupons.recalled import is_recalled
 from coupons.rules import Applied, Basket, Candidate
 from coupons.selectors import code_of
-from coupons.services.claims import CouponRefused, MemberNotActive, give_back, take
+from coupons.services import restoring
+from coupons.services.claims import CouponRefused, MemberNotActive, give_back, publish_revoked, take
+from coupons.services.first_orders import find_first_order_hold
 from membership.locks import lock_members
 from membership.models import Member, MemberStatus
 
@@ -66,6 +69,7 @@ def hold(
         return _repeat(present, applied)
     if not Member.objects.filter(pk=member_id, program=program, status=MemberStatus.ACTIVE).exists():
         raise MemberNotActive
+    _refuse_second_first_order(member_id, applied, at)
     made = []
     for use in sorted(applied, key=lambda one: (one.candidate.definition_id, one.candidate.key)):
         claim_id = use.candidate.claim_id or _take(program, member_id, use.candidate, reference, at)
@@ -114,7 +118,7 @@ def release(*, program: Program, member_id: int, reference: str, at: datetime) -
     for each in held:
         each.state, each.released_at = RedemptionState.RELEASED, at
         each.save(update_fields=["state", "released_at"])
-    _open_again(held, ClaimState.HELD, at)
+    _open_again(program, held, ClaimState.HELD, at)
     _publish(program, "coupons.released", held, at)
     return held
 
@@ -140,13 +144,21 @@ def release_lapsed(*, at: datetime, limit: int = SWEEP) -> int:
 
 @transaction.atomic
 def reverse(
-    *, program: Program, member_id: int, order_id: int, lines: Mapping[str, tuple[int, int]], at: datetime
+    *,
+    program: Program,
+    member_id: int,
+    order_id: int,
+    lines: Mapping[str, tuple[int, int]],
+    is_cancelled: bool = False,
+    at: datetime,
 ) -> int:
     """Take back the part of an order's discounts that its refunds return; answer how much more than before.
 
+    is_cancelled: the shop cancelled what was left of the order, the member returned nothing now.
+
     `lines`: every line of the order by its key in the basket, with how much of it has come back in all (`returned` of
     `whole`, units or minor units). Of each line's discount, `floor(discount x returned / whole)` is reversed. When
-    the whole order has come back, so has the redemption; whether the claim is open again its version says.
+    the whole order has come back, so has the redemption; what becomes of the claim its version says.
 
     Units: minor units of the order's currency.
     Locks: the member; then the counters that are given back to, ascending by definition.
@@ -163,9 +175,11 @@ def reverse(
         total += back
         if is_whole:
             redemption.state, redemption.reversed_at = RedemptionState.REVERSED, at
-            redemption.save(update_fields=["state", "reversed_at"])
-            offer = get_offer(program, redemption.claim.version_id)
-            if offer.terms.on_refund == "restore":
+            redemption.outcome = restoring.give_back_use(
+                program=program, redemption=redemption, is_cancelled=is_cancelled, at=at
+            )
+            redemption.save(update_fields=["state", "reversed_at", "outcome"])
+            if redemption.outcome != ReturnOutcome.KEPT:
                 restored.append(redemption)
         if back or is_whole:
             payload = {
@@ -175,7 +189,7 @@ def reverse(
                 "at": at.isoformat(),
             }
             outbox.publish(program_id=program.pk, topic="coupons.reversed", payload=payload, at=at)
-    _open_again(restored, ClaimState.USED, at)
+    _open_again(program, restored, ClaimState.USED, at)
     return total
 
 
@@ -186,7 +200,8 @@ def lock_counters(*, orders: Collection[tuple[int, int]]) -> None:
     Locks: the counters, behind the members.
     """
     members, order_ids = {member for member, _ in orders}, {order for _, order in orders}
-    used = Claim.objects.filter(member__in=members, is_automatic=True, version__definition__on_refund="restore")
+    used = Claim.objects.filter(member__in=members, version__definition__on_refund="restore")
+    used = used.filter(Q(is_automatic=True) | Q(is_recalled()))
     used = used.filter(redemptions__member=F("member"), redemptions__order_id__in=order_ids)
     for definition_id in sorted(set(used.values_list("definition", flat=True))):
         locks.lock_shards(definition_id)
@@ -222,9 +237,18 @@ def _take(program: Program, member_id: int, candidate: Candidate, reference: str
     return made.pk
 
 
+def _refuse_second_first_order(member_id: int, applied: Sequence[Applied], at: datetime) -> None:
+    """Let one checkout of a member at a time hold coupons for the first order."""
+    code = next((use.candidate.code for use in applied if use.candidate.terms.first_order), None)
+    if code is not None and find_first_order_hold(member_id, at=at) is not None:
+        raise CouponUnavailable(code, "another checkout holds a coupon for the first order")
+
+
 def _reserve(member_id: int, claim_id: int, candidate: Candidate, at: datetime) -> None:
     """Let a claim be held, if it is open and within its time: one conditional UPDATE."""
-    usable = Claim.objects.filter(pk=claim_id, member=member_id, state=ClaimState.OPEN, valid_from__lte=at)
+    usable = Claim.objects.filter(
+        ~is_recalled(), pk=claim_id, member=member_id, state=ClaimState.OPEN, valid_from__lte=at
+    )
     if not usable.exclude(expires_at__lte=at).update(state=ClaimState.HELD):
         found = Claim.objects.filter(pk=claim_id, member=member_id).first()
         state = "unknown" if found is None else found.state
@@ -278,10 +302,15 @@ def _move_claims(redemptions: Sequence[Redemption], before: ClaimState, after: C
             raise AssertionError(f"claim {each.claim_id} of redemption {each.pk} is not {before}")
 
 
-def _open_again(redemptions: Sequence[Redemption], before: ClaimState, at: datetime) -> None:
-    own = [each for each in redemptions if not each.claim.is_automatic]
-    _move_claims(own, before, ClaimState.OPEN)
-    give_back([each.claim for each in redemptions if each.claim.is_automatic], at=at)
+def _open_again(program: Program, redemptions: Sequence[Redemption], before: ClaimState, at: datetime) -> None:
+    """Let the claims of members be open, and give back those of checkouts and those that were called back meanwhile."""
+    claims = [each.claim for each in redemptions]
+    recalled = set(Claim.objects.filter(is_recalled(), pk__in=[one.pk for one in claims]).values_list("pk", flat=True))
+    kept = [each for each in redemptions if not each.claim.is_automatic and each.claim_id not in recalled]
+    _move_claims(kept, before, ClaimState.OPEN)
+    gone = [one for one in claims if one.is_automatic or one.pk in recalled]
+    give_back(gone, at=at)
+    publish_revoked(program, [one.pk for one in gone if not one.is_automatic], at)
 
 
 def _publish(program: Program, topic: str, redemptions: Sequence[Redemption], at: datetime) -> None:

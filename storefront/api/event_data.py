@@ -4,7 +4,7 @@ A type keeps its keys for ever; a new key may join them.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -144,6 +144,12 @@ class CouponUseData(EventData):
 class CouponReversedData(CouponUseData):
     reversed_minor: int
     is_whole: bool
+    outcome: Literal["kept", "restored", "lost"] | None
+    expires_at: Instant | None
+
+
+class FirstOrderUsedData(CouponUseData):
+    first_order: str | None
 
 
 class CodesGuessedData(EventData):
@@ -198,10 +204,12 @@ DATA: Mapping[EventType, type[EventData]] = {
     EventType.TIER_OVERRIDDEN: TierData,
     EventType.TIER_CORRECTED: TierData,
     EventType.COUPON_ISSUED: CouponIssuedData,
+    EventType.COUPON_REVOKED: CouponIssuedData,
     EventType.COUPON_HELD: CouponUseData,
     EventType.COUPON_REDEEMED: CouponUseData,
     EventType.COUPON_RELEASED: CouponUseData,
     EventType.COUPON_REVERSED: CouponReversedData,
+    EventType.COUPON_FIRST_ORDER_USED: FirstOrderUsedData,
     EventType.COUPON_CODES_GUESSED: CodesGuessedData,
     EventType.REFERRAL_BOUND: ReferralData,
     EventType.REFERRAL_QUALIFIED: ReferralData,

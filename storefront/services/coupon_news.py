@@ -7,7 +7,7 @@ from typing import Any
 from core.event_types import EventType
 from core.services import feed
 from core.services.feed import News, utc_text
-from coupons.models import Claim, Redemption
+from coupons.models import Claim, Redemption, ReturnOutcome
 from membership.models import Order
 
 # When a redemption came to what is told of it.
@@ -25,6 +25,36 @@ def announce_claims(*, program_id: int, claim_ids: Sequence[int], at: datetime) 
     """
     claims = Claim.objects.filter(pk__in=claim_ids).select_related("member", "definition", "code").order_by("pk")
     news = [News(EventType.COUPON_ISSUED, each.member.external_id, _claim(each), each.claimed_at) for each in claims]
+    feed.announce(program_id=program_id, news=news, at=at)
+
+
+def announce_revoked(*, program_id: int, claim_ids: Sequence[int], at: datetime) -> None:
+    """Tell whose coupons were taken back before they were used.
+
+    Locks: the feed.
+    """
+    claims = Claim.objects.filter(pk__in=claim_ids).select_related("member", "definition", "code").order_by("pk")
+    news = [
+        News(EventType.COUPON_REVOKED, each.member.external_id, _claim(each), each.revoked_at or at) for each in claims
+    ]
+    feed.announce(program_id=program_id, news=news, at=at)
+
+
+def announce_first_order_used(*, program_id: int, redemption_id: int, first_order_id: int, at: datetime) -> None:
+    """Tell that an order used a coupon for the first order, though another one came before it.
+
+    Locks: the feed.
+    """
+    first = Order.objects.filter(pk=first_order_id).values_list("external_id", flat=True).first()
+    news = [
+        News(
+            EventType.COUPON_FIRST_ORDER_USED,
+            each.member.external_id,
+            _redemption(each, is_paid=True) | {"first_order": first},
+            at,
+        )
+        for each in _read([redemption_id])
+    ]
     feed.announce(program_id=program_id, news=news, at=at)
 
 
@@ -61,7 +91,9 @@ def announce_reversal(
         News(
             EventType.COUPON_REVERSED,
             each.member.external_id,
-            _redemption(each, is_paid=True) | {"reversed_minor": reversed_minor, "is_whole": is_whole},
+            _redemption(each, is_paid=True)
+            | {"reversed_minor": reversed_minor, "is_whole": is_whole}
+            | (_outcome(each) if is_whole else {"outcome": None, "expires_at": None}),
             reversed_at,
         )
         for each in _read([redemption_id])
@@ -84,6 +116,13 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "valid_from": utc_text(claim.valid_from),
         "expires_at": utc_text(claim.expires_at) if claim.expires_at else None,
     }
+
+
+def _outcome(redemption: Redemption) -> dict[str, Any]:
+    """Return what became of the coupon of an order that came back whole, and until when it can be used again."""
+    is_restored = redemption.outcome == ReturnOutcome.RESTORED and not redemption.claim.is_automatic
+    ends_at = redemption.claim.expires_at if is_restored else None
+    return {"outcome": redemption.outcome or None, "expires_at": utc_text(ends_at) if ends_at else None}
 
 
 def _redemption(redemption: Redemption, *, is_paid: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def record(
     orders: Sequence[OrderInput] = (),
     refunds: Sequence[RefundInput] = (),
     activities: Sequence[ActivityInput] = (),
+    is_cancellation: bool = False,
     last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
@@ -30,6 +31,7 @@ def record(
     What was told before with the same content has no effect. An order earns with the tier held before it. One that
     names its checkout uses the coupons and points that it holds; a refund of it gives them back.
 
+    is_cancellation: the refunds are the shop's own, who cancelled the orders.
     last: facts dated after it are refused; None: any date.
     Units: `at` is the recording instant.
     Raises: CheckoutRefused; BadFact; FactConflict; ClawbackRefused.
@@ -39,7 +41,7 @@ def record(
     recorded = facts.write_facts(
         program=program, orders=payments.orders, refunds=refunds, activities=activities, last=last, at=at
     )
-    return _follow(program, recorded, at, payments)
+    return _follow(program, recorded, at, payments, is_cancellation=is_cancellation)
 
 
 @transaction.atomic
@@ -72,14 +74,17 @@ def cancel_order(
     )
     if refund is None:
         return RecordedFacts(repeated=1)
-    return record(program=program, refunds=[refund], last=last, at=at)
+    return record(program=program, refunds=[refund], is_cancellation=True, last=last, at=at)
 
 
-def _follow(program: Program, recorded: RecordedFacts, at: datetime, payments: Payments) -> RecordedFacts:
+def _follow(
+    program: Program, recorded: RecordedFacts, at: datetime, payments: Payments, *, is_cancellation: bool = False
+) -> RecordedFacts:
     follow_facts(program=program, recorded=recorded, at=at)
     returns = giving_back.read_returns(recorded.refund_ids)
     paying.use_coupons(program=program, paid=payments.paid, at=at)
-    giving_back.return_coupons(program=program, returns=returns, at=at)
+    paying.flag_first_orders(program=program, order_ids=recorded.order_ids, at=at)
+    giving_back.return_coupons(program=program, returns=returns, is_cancelled=is_cancellation, at=at)
     day_close.settle_before_late_facts(program=program, first_fact_at=recorded.first_fact_at, at=at)
     paying.use_points(program=program, paid=payments.paid, at=at)
     giving_back.return_points(program=program, returns=returns, at=at)

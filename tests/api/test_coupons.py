@@ -28,7 +28,7 @@ def shop(program: Program) -> Program:
 
 
 def token(api: Api, member: str = "ada") -> Api:
-    return Api(api.post(f"members/{member}/tokens", {}).json["token"])
+    return Api(api.post(f"members/{member}/tokens").json["token"])
 
 
 def claim(api: Api, key: str = "k1", member: str = "ada", **body: Any) -> Reply:

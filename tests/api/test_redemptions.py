@@ -36,7 +36,7 @@ def ann(program: Program) -> Program:
 
 
 def token(api: Api, member: str = "ann") -> Api:
-    return Api(api.post(f"members/{member}/tokens", {}).json["token"])
+    return Api(api.post(f"members/{member}/tokens").json["token"])
 
 
 # --- what is done ----------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def friends(shop: Api, program: Program, clock: Clock) -> Api:
 
 
 def test_a_member_sees_where_they_stand_and_of_friends_the_state_and_the_month(friends: Api) -> None:
-    token = Api(friends.post("members/ann/tokens", {}).json["token"])
+    token = Api(friends.post("members/ann/tokens").json["token"])
     told = token.get("members/ann/referrals").json
     assert told["summary"] == "2 invited, 1 qualified, 2 to the next reward"
     assert (told["invited"], told["qualified"], told["next_milestone"], told["to_next"]) == (2, 1, 3, 2)
@@ -161,7 +161,7 @@ def test_a_member_sees_where_they_stand_and_of_friends_the_state_and_the_month(f
 
 def test_a_review_is_none_of_the_members_business(friends: Api) -> None:
     Referral.objects.filter(member__external_id="cat").update(state="flagged", decided_at=NOW)
-    token = Api(friends.post("members/ann/tokens", {}).json["token"])
+    token = Api(friends.post("members/ann/tokens").json["token"])
     assert token.get("members/ann/referrals").json["results"][0]["state"] == "pending"
     assert friends.get("members/ann/referrals").json["results"][0]["state"] == "flagged"
 

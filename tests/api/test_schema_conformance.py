@@ -78,6 +78,8 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     clock(JOINED + timedelta(hours=1))
     code = api.post("members/zoe/referral-code", {}).json["code"]
     referral = api.post("members/ada/referral", {"code": code}).json["referral"]
+    publish(program, "tea-time", at=JOINED)
+    assert api.post("coupons/tea-time/recall", {"reason": "a mistake"}).status == 200
     clock(NOW)
     for path, body in [("orders", order()), ("refunds", refund()), ("activities", activity())]:
         assert api.post(path, body).status == 201
@@ -86,7 +88,7 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     assert api.post("members/ada/tiers/main/override", gold, key="k2").status == 201
     endpoint = api.post("webhook-endpoints", {"url": "https://shop.example/hook"}).json["id"]
     event = api.post(f"webhook-endpoints/{endpoint}/test").json["event"]
-    publish(program, "tea-time")
+    publish(program, "tea-time", at=NOW - timedelta(hours=1))
     claim = api.post("members/ada/coupons", {"coupon": "tea-time"}, key="k3").json["coupon"]["id"]
     assert api.post("coupons/tea-time/codes", {"code": code}).status == 201  # a friend's code is a coupon's, too
     batch = api.post("coupons/tea-time/code-batches", {"count": 5}, key="k4").json["batch"]

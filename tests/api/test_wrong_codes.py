@@ -195,7 +195,7 @@ def test_a_browser_is_counted_by_the_address_that_our_proxies_saw(
 
 def test_a_browser_cannot_name_another_address(shop: Program, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guessing, "FAILURES_PER_ADDRESS", 1)
-    token = Api(api.post("members/ada/tokens", {}).json["token"])
+    token = Api(api.post("members/ada/tokens").json["token"])
     told = [quote(token, f"X{n}", headers={"Shopper-Address": "203.0.113.7"}) for n in range(2)]
     assert [refused(one) for one in told] == [{"X0": "unknown"}, {"X1": "unknown"}]
 

@@ -120,7 +120,7 @@ def test_a_limit_that_a_claim_passes_while_it_is_published_is_refused(shop: Prog
         ({"amount": "GBP 1.005"}, "amount", "1.005 has more decimal places than GBP allows (2)"),
         ({"kind": "percent", "percent": "120"}, "percent", "a percentage lies between 0.01% and 100%"),
         ({"tiers": "gold"}, "tiers", "there is no tier in the main ladder named gold"),
-        ({"code": "Not A Code"}, "code", "does not match"),
+        ({"code": "Not A Code"}, "code", "write lower-case letters, digits"),
         ({"last_day": "9999-12-31"}, "last_day", "less than or equal to"),
         ({"first_day": "0001-01-01"}, "first_day", "greater than or equal to"),
     ],

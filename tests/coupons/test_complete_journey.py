@@ -99,7 +99,7 @@ def set_up(uses_: list[Use], *, how: str = "claimed") -> Program:
         starts_at, ends_at = spans[row["campaign_id"]]
         told = {"name": row["coupon_upc"], "discount": {"amount": {"USD": "1.00"}}, "how": how}
         terms = CouponTerms.model_validate(
-            told | {"starts_at": starts_at, "ends_at": ends_at}, context={"currency": "USD"}
+            told | {"starts_at": starts_at.isoformat(), "ends_at": ends_at.isoformat()}, context={"currency": "USD"}
         )
         code = f"{row['campaign_id']}-{row['coupon_upc']}"
         definition = CouponDefinition.objects.create(program=program, code=code)

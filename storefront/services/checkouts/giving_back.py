@@ -90,8 +90,10 @@ def read_returns(refund_ids: Sequence[int]) -> Returns:
     return Returns(lines, _checkouts_of({line.order_id for line in lines}) if lines else {})
 
 
-def return_coupons(*, program: Program, returns: Returns, at: datetime) -> None:
+def return_coupons(*, program: Program, returns: Returns, is_cancelled: bool, at: datetime) -> None:
     """Take back what coupons gave off the lines that new refunds bring back.
+
+    is_cancelled: the shop cancelled the orders.
 
     Locks: of several orders the counters, ascending; as `redemptions.reverse`, by ascending member.
     """
@@ -107,7 +109,9 @@ def return_coupons(*, program: Program, returns: Returns, at: datetime) -> None:
     if len(back) > 1:
         redemptions.lock_counters(orders=back)
     for (member_id, order_id), lines in sorted(back.items()):
-        redemptions.reverse(program=program, member_id=member_id, order_id=order_id, lines=lines, at=at)
+        redemptions.reverse(
+            program=program, member_id=member_id, order_id=order_id, lines=lines, is_cancelled=is_cancelled, at=at
+        )
 
 
 def return_points(*, program: Program, returns: Returns, at: datetime) -> None:

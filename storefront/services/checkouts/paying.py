@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from core.models import Program
-from coupons.services import redemptions
+from coupons.published import list_offers
+from coupons.services import first_orders, redemptions
 from membership.fact_inputs import OrderInput, OrderLineInput
-from membership.models import OrderKey
+from membership.models import Order, OrderKey
 from points.services import holds
 from storefront import locks
 from storefront.checkout_inputs import CheckoutRefused
@@ -127,6 +128,13 @@ def use_coupons(*, program: Program, paid: Mapping[str, Checkout], at: datetime)
             except redemptions.HoldEnded as error:
                 reason = "this checkout lapsed while it was paid: what it held is free again"
                 raise CheckoutRefused("checkout_lapsed", reason) from error
+
+
+def flag_first_orders(*, program: Program, order_ids: Sequence[int], at: datetime) -> None:
+    """Flag coupons for the first order whose order turns out to be none, now that these orders are known."""
+    if order_ids and list_offers(program).has_first_order:
+        members = Order.objects.filter(pk__in=order_ids, member__isnull=False).values_list("member", flat=True)
+        first_orders.flag_used_first_orders(program=program, member_ids=set(members), at=at)
 
 
 def use_points(*, program: Program, paid: Mapping[str, Checkout], at: datetime) -> None:
