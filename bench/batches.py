@@ -10,8 +10,8 @@ from bench import clients
 from bench.figures import Figure, alternate, compare
 from bench.sizes import Sizes
 from bench.worlds import NOW, World
+from points.postings import Posting
 from points.services import posting
-from points.services.posting import Posting
 
 ORDERS_PER_MEMBER = 4
 

@@ -10,9 +10,9 @@ from django.db import connection
 from config.environment import PROJECT
 from core.models import Program
 from points.models import AccrualReason, EarnRuleVersion, SourceKind, TransactionKind, Wallet
+from points.postings import Posting
 from points.rules import LineAccrual
 from points.services import posting
-from points.services.posting import Posting
 from storefront.services import program_file
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

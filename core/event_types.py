@@ -20,6 +20,7 @@ class EventType(models.TextChoices):
     POINTS_VESTED = "points.vested"
     POINTS_EXPIRED = "points.expired"
     POINTS_EXPIRING = "points.expiring"
+    POINTS_CORRECTED = "points.corrected"
     POINTS_HELD = "points.held"
     POINTS_CAPTURED = "points.captured"
     POINTS_RELEASED = "points.released"

@@ -11,6 +11,14 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 
+class Corrections(models.TextChoices):
+    """Which differences are posted when late facts change what had been earned."""
+
+    BOTH = "both", _("Upward and downward")
+    UPWARD = "upward", _("Upward")
+    NEVER = "never", _("Never")
+
+
 class Program(models.Model):
     """One brand: its ladders, wallets and rules, its currency and its business days.
 
@@ -18,6 +26,7 @@ class Program(models.Model):
     to change currency or zone. Facts dated before `start_date` (local; empty: no limit) are refused. `channels`: by
     which orders may come (empty: any). A sandbox is for trying things out: only test keys open it. `revision` grows
     with every change of what its definitions say, so that whoever keeps them in memory sees when to read them again.
+    `corrections`: when facts come late, which differences to what had been earned are posted.
     """
 
     code = models.SlugField(max_length=63, unique=True)
@@ -27,6 +36,7 @@ class Program(models.Model):
     start_date = models.DateField(null=True, blank=True)
     channels = ArrayField(models.CharField(max_length=63), default=list, blank=True)
     is_sandbox = models.BooleanField(default=False)
+    corrections = models.CharField(max_length=6, choices=Corrections.choices, default=Corrections.UPWARD)
     revision = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     opened_at = models.DateTimeField(null=True, editable=False)

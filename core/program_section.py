@@ -1,7 +1,7 @@
 """core's part of a program file: the program itself and its markets."""
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, StrictBool, StringConstraints
@@ -48,6 +48,7 @@ class ProgramEntry(Coded):
     """The program: its currency and zone give every amount and every day their meaning.
 
     `channels`: by which orders may come; left out: any.
+    `corrections`: when facts come late, which differences to what had been earned are posted.
     """
 
     name: Name
@@ -56,6 +57,7 @@ class ProgramEntry(Coded):
     start_date: Day | None = None
     sandbox: StrictBool = False
     channels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = ()
+    corrections: Literal["both", "upward", "never"] = "upward"
 
     def row(self) -> dict[str, Any]:
         """Return the fields of the program's row."""
@@ -66,6 +68,7 @@ class ProgramEntry(Coded):
             "start_date": self.start_date,
             "is_sandbox": self.sandbox,
             "channels": list(self.channels),
+            "corrections": self.corrections,
         }
 
 

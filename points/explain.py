@@ -1,19 +1,16 @@
 """Why points came and went, in full sentences of the active language: pure functions over what was read."""
 
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 
 from django.utils.translation import gettext as _
 
-from core.definitions import write_multiplier
-from core.money import BPS, format_minor
-from points import rules
-from points.definitions import EarnRuleDefinition, PerAmount
+from points.explain_corrections import tell_correction
+from points.explain_earned import explain_earned
 from points.explain_refunds import tell_clawback
-from points.models import AccrualReason, TransactionKind
-from points.services.posting import GRANTS
-from points.stories import Earned, LotOrigin, Story, Taken
-from points.words import count_points, day_of, join, last_day_of, name_rule, name_source, tell_taken
+from points.models import TransactionKind
+from points.postings import GRANTS
+from points.stories import Story, Taken
+from points.words import count_points, day_of, last_day_of, name_source, tell_opened, tell_repaid, tell_taken
 
 
 def explain(story: Story) -> list[str]:
@@ -24,29 +21,15 @@ def explain(story: Story) -> list[str]:
     return sentences
 
 
-def explain_earned(earned: Earned, currency: str) -> str:
-    """Return how one line or activity came to its points, or to none."""
-    definition = earned.rule.definition
-    named = {"rule": name_rule(earned.rule), "rate": _rate(definition, currency)}
-    if earned.line:
-        named |= {"line": earned.line, "amount": format_minor(earned.basis, currency)}
-        first = _("Line %(line)s, %(amount)s: %(rule)s gives %(rate)s.") % named
-    else:
-        first = _("By %(rule)s: %(rate)s.") % named
-    if earned.reason is AccrualReason.BELOW_MINIMUM:
-        minimum = {"minimum": format_minor(definition.minimum, currency)}
-        return join(first, _("That is below the minimum of %(minimum)s, so it earned nothing.") % minimum)
-    if earned.reason is AccrualReason.PAID_THAT_DAY:
-        return join(first, _("It pays once a day for the same, and had paid that day, so it earned nothing."))
-    return join(first, *_multiplied(earned), *_result(earned))
-
-
 # --- earning ---------------------------------------------------------------------------------------------------
 
 
 def _tell_earning(story: Story) -> Iterator[str]:
     if story.source.kind in GRANTS:
         yield from _tell_grant(story)
+        return
+    if story.corrected:
+        yield from tell_correction(story)
         return
     total = sum(earned.points for earned in story.earned)
     named = {
@@ -60,7 +43,7 @@ def _tell_earning(story: Story) -> Iterator[str]:
         yield _("On %(day)s, %(source)s earned nothing.") % named
     for earned in story.earned:
         yield explain_earned(earned, story.currency)
-    yield from _tell_opened(story)
+    yield from tell_opened(story)
 
 
 def _tell_grant(story: Story) -> Iterator[str]:
@@ -70,69 +53,7 @@ def _tell_grant(story: Story) -> Iterator[str]:
         "day": day_of(story.effective_at, story),
     }
     yield _("On %(day)s, %(source)s gave %(points)s.") % told
-    yield from _tell_opened(story)
-
-
-def _rate(definition: EarnRuleDefinition, currency: str) -> str:
-    formula = definition.formula
-    if isinstance(formula, PerAmount):
-        per = {"points": count_points(formula.points), "amount": format_minor(formula.per, currency)}
-        if formula.whole_steps:
-            return _("%(points)s for each whole %(amount)s") % per
-        return _("%(points)s for each %(amount)s") % per
-    return _("%(points)s each time") % {"points": count_points(formula.fixed)}
-
-
-def _multiplied(earned: Earned) -> Iterator[str]:
-    if earned.multiplier_bps == BPS:
-        return
-    told = {"multiplier": write_multiplier(earned.multiplier_bps), "tier": earned.tier}
-    if earned.tier:
-        yield _("It counts %(multiplier)s times for the tier %(tier)s, which was held then.") % told
-    else:
-        yield _("It counts %(multiplier)s times for the tier that was held then.") % told
-
-
-def _counts_whole_steps(definition: EarnRuleDefinition) -> bool:
-    return isinstance(definition.formula, PerAmount) and bool(definition.formula.whole_steps)
-
-
-def _result(earned: Earned) -> Iterator[str]:
-    numerator, denominator = rules.exact_points(earned.basis, earned.rule.definition, earned.multiplier_bps)
-    exact = f"{Decimal(numerator * BPS // denominator).scaleb(-4).normalize():,f}"
-    told = {"exact": exact, "points": count_points(earned.points), "cap": count_points(earned.capped_points)}
-    if earned.floors_order and earned.line and _counts_whole_steps(earned.rule.definition):
-        yield _("The whole steps of the order's sum count; the part of this line is %(points)s.") % told
-    elif earned.floors_order and earned.line:
-        yield _("That is %(exact)s; the sum of the order is rounded down; the part of this line is %(points)s.") % told
-    elif earned.reason is AccrualReason.BELOW_ONE_POINT:
-        yield _("That is %(exact)s, less than one point, so it earned nothing.") % told
-    elif numerator % denominator:
-        yield _("That is %(exact)s, rounded down to %(points)s.") % told
-    else:
-        yield _("That is %(points)s.") % told
-    if earned.capped_points:
-        yield _("A cap of the rule took %(cap)s off.") % told
-
-
-def _tell_opened(story: Story) -> Iterator[str]:
-    for lot in story.opened:
-        yield _tell_life(lot, story)
-    yield from _tell_repaid(story)
-
-
-def _tell_repaid(story: Story) -> Iterator[str]:
-    repaid = -story.moves.changes.get("debt", 0)
-    if repaid > 0:
-        yield _("First of all, %(points)s of them repaid debt.") % {"points": count_points(repaid)}
-
-
-def _tell_life(lot: LotOrigin, story: Story) -> str:
-    told = {"first": day_of(lot.available_at, story)}
-    if lot.expires_at is None:
-        return _("The points can be used from %(first)s on and do not expire.") % told
-    told["last"] = last_day_of(lot.expires_at, story)
-    return _("The points can be used from %(first)s until the end of %(last)s.") % told
+    yield from tell_opened(story)
 
 
 # --- using, expiring, becoming usable --------------------------------------------------------------------------
@@ -170,7 +91,7 @@ def _tell_vest(story: Story) -> Iterator[str]:
     vested = -story.moves.changes.get("pending", 0)
     told = {"points": count_points(vested), "day": day_of(story.effective_at, story)}
     yield _("On %(day)s, %(points)s that had been pending became usable.") % told
-    yield from _tell_repaid(story)
+    yield from tell_repaid(story)
 
 
 # --- holding ---------------------------------------------------------------------------------------------------
@@ -204,7 +125,7 @@ def _tell_release(story: Story) -> Iterator[str]:
         "day": day_of(story.effective_at, story),
     }
     yield _("On %(day)s, %(points)s that %(source)s had set aside came back to where they had been taken from.") % told
-    yield from _tell_repaid(story)
+    yield from tell_repaid(story)
 
 
 def _tell_given_back(story: Story) -> Iterator[str]:
@@ -217,7 +138,7 @@ def _tell_given_back(story: Story) -> Iterator[str]:
     for part in story.taken:
         if part.points < 0:
             yield _returned_to(part, story)
-    yield from _tell_repaid(story)
+    yield from tell_repaid(story)
 
 
 def _returned_to(part: Taken, story: Story) -> str:
@@ -237,7 +158,7 @@ def _tell_adjustment(story: Story) -> Iterator[str]:
         yield _("On %(day)s, a decision gave %(points)s.") % told
     else:
         yield _("On %(day)s, a decision took off %(points)s.") % told
-    yield from _tell_opened(story)
+    yield from tell_opened(story)
     yield from tell_taken(story)
     debt = story.moves.changes.get("debt", 0)
     if debt > 0:
@@ -254,7 +175,7 @@ def _tell_reversal(story: Story) -> Iterator[str]:
     }
     if story.moves.points > 0:
         yield _("On %(day)s, %(source)s was reversed: %(points)s came back to where they had been taken from.") % told
-        yield from _tell_repaid(story)
+        yield from tell_repaid(story)
         return
     yield _("On %(day)s, %(source)s was reversed, which took off %(points)s.") % told
     yield from tell_taken(story)

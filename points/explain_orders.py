@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
-from points.explain import explain_earned
-from points.order_stories import LineEarned, LineStory, NotCovered, OrderStory
+from points.explain_corrections import explain_corrected, explain_fact
+from points.explain_earned import explain_earned
+from points.order_stories import Left, LineEarned, LineStory, NotCovered, OrderStory
 from points.rules import Exclusion
-from points.words import count_points, name_rule
+from points.words import count_points, join, name_rule
 
 
 def explain_order(story: OrderStory) -> list[str]:
@@ -16,13 +17,16 @@ def explain_order(story: OrderStory) -> list[str]:
     if not story.member:
         return [_("The order names no member: guests earn nothing.")]
     parts = [part for line in story.lines for part in line.earned]
-    wallets = dict.fromkeys(part.wallet_name for part in parts if part.earned.points)
+    again = (
+        [_("A fact came late: the close of the day looks at these points again.")] if story.is_looked_at_again else []
+    )
+    wallets = dict.fromkeys(part.wallet_name for part in parts if part.earned.points or part.points_corrected)
     if not wallets:
-        return [_("The order earned nothing.")]
+        return [_("The order earned nothing."), *again]
     if len(wallets) == 1:
-        return [_say_total(parts)]
+        return [_say_total(parts), *again]
     told = ((wallet, _say_total([part for part in parts if part.wallet_name == wallet])) for wallet in wallets)
-    return [_("%(wallet)s: %(said)s") % {"wallet": wallet, "said": said} for wallet, said in told]
+    return [*(_("%(wallet)s: %(said)s") % {"wallet": wallet, "said": said} for wallet, said in told), *again]
 
 
 def _say_total(parts: Sequence[LineEarned]) -> str:
@@ -30,8 +34,15 @@ def _say_total(parts: Sequence[LineEarned]) -> str:
     taken = sum(part.taken_back for part in parts)
     told = {"earned": count_points(sum(part.earned.points for part in parts)), "taken": count_points(taken)}
     if taken:
-        return _("The order earned %(earned)s; refunds have taken back %(taken)s since.") % told
-    return _("The order earned %(earned)s.") % told
+        said = _("The order earned %(earned)s; refunds have taken back %(taken)s since.") % told
+    else:
+        said = _("The order earned %(earned)s.") % told
+    corrections = [correction for part in parts for correction in part.corrected]
+    added, taken_back = sum(one.added for one in corrections), sum(one.taken for one in corrections)
+    if added or taken_back:
+        more = {"added": count_points(added), "taken": count_points(taken_back)}
+        return join(said, _("Corrections have added %(added)s and taken back %(taken)s since.") % more)
+    return said
 
 
 def explain_line(line: LineStory, story: OrderStory) -> list[str]:
@@ -49,16 +60,31 @@ def explain_line(line: LineStory, story: OrderStory) -> list[str]:
         }
         sentences.append(_("Of line %(line)s, %(amount)s, %(part)s was paid in points and earns nothing.") % told)
     for part in line.earned:
-        sentences += [explain_earned(part.earned, story.currency), *_since(part)]
+        sentences += [explain_earned(part.earned, story.currency), *_since(part, story)]
     if not line.earned:
         told = {"line": line.line, "amount": format_minor(line.amount_minor, story.currency)}
         sentences.append(_("Line %(line)s, %(amount)s, earned nothing: no rule covers it.") % told)
     if not line.earned and not line.not_covered:
         sentences.append(_("No rule for orders was in force then."))
+    sentences += [_left(left) for left in line.left]
     return [*sentences, *(_why_not(rule, line, story) for rule in line.not_covered)]
 
 
-def _since(part: LineEarned) -> Iterator[str]:
+def _left(left: Left) -> str:
+    told = {
+        "rule": name_rule(left.rule),
+        "points": count_points(left.points),
+        "change": count_points(abs(left.change)),
+    }
+    if left.change < 0:
+        return _("By what is known now %(rule)s gives %(points)s; %(change)s more were left to the member.") % told
+    return _("By what is known now %(rule)s gives %(points)s; %(change)s more were not added.") % told
+
+
+def _since(part: LineEarned, story: OrderStory) -> Iterator[str]:
+    for correction in part.corrected:
+        yield from explain_fact(correction)
+        yield explain_corrected(correction, story.currency)
     for back in part.gave_back:
         told = {"refund": back.refund, "taken": count_points(back.taken), "due": count_points(back.due)}
         if back.taken == back.due:

@@ -1,13 +1,14 @@
 """Why refunds took points back, in full sentences of the active language: pure functions over what was read."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from fractions import Fraction
 
 from django.utils.translation import gettext as _
 
 from core.money import format_minor
 from points.models import SourceKind
-from points.services.posting import GRANTS
+from points.postings import GRANTS
 from points.stories import Story, TakenBack
 from points.words import count_points, day_of, join, last_day_of, name_rule, name_source, tell_taken
 
@@ -69,22 +70,26 @@ def explain_taken_back(back: TakenBack, currency: str) -> str:
 
 
 def _why_other_than_due(back: TakenBack, story: Story) -> Iterator[str]:
-    """Tell what of it had expired, and why the account gave less than it owed."""
     ended = back.lot.expires_at if back.lot and back.lot.expires_at and back.lot.expires_at <= story.judged_at else None
     owed = back.owed if back.owed is not None else (0 if ended else back.due)
-    told = {"taken": f"{back.taken:,}", "owed": count_points(owed), "expired": count_points(back.due - owed)}
-    if ended and owed != back.due:
+    yield from explain_shortfall(story, due=back.due, owed=owed, taken=back.taken, ended=ended)
+
+
+def explain_shortfall(story: Story, *, due: int, owed: int, taken: int, ended: datetime | None) -> Iterator[str]:
+    """Yield what of the points due had expired, and why the account gave less than it owed.
+
+    ended: when their own lot ended, None while it lives.
+    """
+    told = {"taken": f"{taken:,}", "owed": count_points(owed), "expired": count_points(due - owed)}
+    if ended and owed != due:
         told["last"] = last_day_of(ended, story)
         if not owed:
             yield _("It took none of them: they had expired at the end of %(last)s.") % told
-        elif owed < back.due:
+        elif owed < due:
             yield _("Of them, %(expired)s had expired at the end of %(last)s: that much is forgiven.") % told
         else:
-            yield (
-                _("With what earlier refunds had not asked for although it had been spent, it asks for %(owed)s.")
-                % told
-            )
-    if back.taken == owed:
+            yield _("Earlier refunds had not asked for all that had been spent: this one asks for %(owed)s.") % told
+    if taken == owed:
         return
     if story.clawback == "own_lot":
         yield _("It took %(taken)s of %(owed)s: this wallet takes back only what is left of the same points.") % told

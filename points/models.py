@@ -101,6 +101,7 @@ class SourceKind(models.IntegerChoices):
     TRANSACTION = 7, _("Transaction")
     ORDER_EDIT = 8, _("Order edit")
     REFERRAL_REWARD = 9, _("Referral reward")
+    CREDIT = 10, _("Qualifying credit")
 
 
 class AccrualReason(models.IntegerChoices):
@@ -110,6 +111,7 @@ class AccrualReason(models.IntegerChoices):
     BELOW_ONE_POINT = 2, _("Below one point")
     BELOW_MINIMUM = 3, _("Below minimum")
     GRANTED = 4, _("Granted")
+    NOT_COVERED = 5, _("Not covered by the rule")
     PAID_THAT_DAY = 6, _("Paid that day already")
 
 
@@ -425,6 +427,53 @@ class AccrualReturn(LedgerRow):
                 ),
             ),
             follows("accrualreturn_follows", "transaction", "accrual"),
+        ]
+
+
+class AccrualCorrection(LedgerRow):
+    """What an accrual is worth by what is known of the past now; the accrual itself stays.
+
+    From it on refunds read `points`. `returned / whole` of the accrual had come back. What stands of it grew by
+    `points_added`, in a lot with the dates of the accrual's own, or lessens by `points_due`: `points_owed` and
+    `points_taken` are as those of a return. The fact is what changed what is known of the past (kind 0: none that
+    is known), the evaluation the ladder's last one before the correction.
+    """
+
+    transaction = models.ForeignKey(
+        LedgerTransaction, models.PROTECT, related_name="corrections", db_index=False, db_constraint=False
+    )
+    accrual = models.ForeignKey(Accrual, models.PROTECT, related_name="corrections", db_constraint=False)
+    lot_id = models.BigIntegerField(null=True)
+    fact_kind = models.SmallIntegerField(choices=SourceKind.choices)
+    fact_id = models.BigIntegerField(null=True)
+    evaluation_id = models.BigIntegerField(null=True)
+    basis = models.BigIntegerField()
+    multiplier_bps = models.IntegerField()
+    points = models.BigIntegerField()
+    reason = models.SmallIntegerField(choices=AccrualReason.choices)
+    returned = models.BigIntegerField()
+    whole = models.BigIntegerField()
+    points_added = models.BigIntegerField()
+    points_due = models.BigIntegerField()
+    points_owed = models.BigIntegerField()
+    points_taken = models.BigIntegerField()
+
+    class Meta(LedgerRow.Meta):
+        constraints = [
+            models.CheckConstraint(
+                name="accrualcorrection_share", condition=Q(returned__gte=0, whole__gt=0, returned__lte=F("whole"))
+            ),
+            models.CheckConstraint(
+                name="accrualcorrection_points",
+                condition=Q(points__gte=0, points_added__gte=0, points_due__gte=0, points_taken__gte=0)
+                & Q(points_taken__lte=F("points_owed"))
+                & (Q(points_added=0) | Q(points_due=0)),
+            ),
+            models.CheckConstraint(
+                name="accrualcorrection_lot",
+                condition=Q(points_added=0, lot_id__isnull=True) | Q(points_added__gt=0, lot_id__isnull=False),
+            ),
+            follows("accrualcorrection_follows", "transaction", "accrual"),
         ]
 
 

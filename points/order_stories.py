@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from core.models import Program
-from membership.models import Order, OrderKey, OrderLine, RefundLine
+from membership.models import Order, OrderKey, OrderLine, PastChange, RefundLine
 from points import rules
-from points.models import Accrual, AccrualReturn, EarnRuleVersion, SourceKind, Wallet
+from points.earned_stories import Corrected, Earned, RuleUsed, rule_used, tell_corrected, tell_earned, tier_known
+from points.models import Accrual, AccrualCorrection, AccrualReturn, EarnRuleVersion, SourceKind, Wallet
+from points.services import corrections
 from points.services.earning import Terms
 from points.statement import seq_of
-from points.stories import Earned, RuleUsed, tell_earned, tier_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,16 @@ class LineEarned:
     seq: int
     earned: Earned
     gave_back: tuple[GaveBack, ...]
+    corrected: tuple[Corrected, ...]
 
     @property
     def taken_back(self) -> int:
         return sum(back.taken for back in self.gave_back)
+
+    @property
+    def points_corrected(self) -> int:
+        """What corrections have added (+) or taken back (-) since."""
+        return sum(part.added - part.taken for part in self.corrected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,18 @@ class NotCovered:
     rule: RuleUsed
     exclusion: rules.Exclusion | None
     tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A difference to what is known now that the program's `corrections` do not post.
+
+    `points`: what the rule gives by what is known now; `change`: what would be added (+) or taken back (-).
+    """
+
+    rule: RuleUsed
+    points: int
+    change: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +85,12 @@ class LineStory:
     is_added: bool
     earned: tuple[LineEarned, ...]
     not_covered: tuple[NotCovered, ...]
+    left: tuple[Left, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OrderStory:
-    """An order; `member` is empty for a guest's."""
+    """An order; `member` is empty for a guest's. `is_looked_at_again`: by the next close, because a fact came late."""
 
     order: str
     member: str
@@ -78,6 +98,7 @@ class OrderStory:
     paid_at: datetime
     currency: str
     lines: tuple[LineStory, ...]
+    is_looked_at_again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +120,8 @@ def tell_order(order: Order, *, program: Program) -> OrderStory:
     lines = list(order.lines.select_related("edit").order_by("position"))
     moments = {line.pk: _moment(order, line) for line in lines}
     earned = _earned(lines, moments, program) if order.member_id else {}
+    is_noted = order.member_id is not None and PastChange.objects.filter(member_id=order.member_id).exists()
+    left = _left(order, lines, program) if order.member_id and not is_noted else {}
     not_covered = _Exclusions(order, program)
     return OrderStory(
         order=order.external_id,
@@ -116,9 +139,11 @@ def tell_order(order: Order, *, program: Program) -> OrderStory:
                 is_added=line.edit_id is not None,
                 earned=earned.get(line.pk, ()),
                 not_covered=not_covered.of(line, moments[line.pk], earned.get(line.pk, ())) if order.member_id else (),
+                left=tuple(left.get(line.pk, ())),
             )
             for line in lines
         ),
+        is_looked_at_again=is_noted,
     )
 
 
@@ -141,11 +166,13 @@ def _earned(
     )
     instants = [(moments[accrual.source_id].at, moments[accrual.source_id].known_at) for accrual in accruals]
     gave_back = _gave_back(accruals)
+    corrected = _corrected(accruals, program)
     found: dict[int, list[LineEarned]] = defaultdict(list)
     for accrual, told in zip(accruals, tell_earned(accruals, instants, program), strict=True):
         wallet = accrual.wallet
         seq = seq_of(accrual.transaction_id)
-        found[accrual.source_id].append(LineEarned(wallet.code, wallet.name, seq, told, gave_back[accrual.pk]))
+        parts = (gave_back[accrual.pk], tuple(corrected[accrual.pk]))
+        found[accrual.source_id].append(LineEarned(wallet.code, wallet.name, seq, told, *parts))
     return {line_id: tuple(parts) for line_id, parts in found.items()}
 
 
@@ -157,6 +184,29 @@ def _gave_back(accruals: Sequence[Accrual]) -> dict[int, tuple[GaveBack, ...]]:
     for back in returns:
         found[back.accrual_id].append(GaveBack(refunds[back.source_id], back.points_due, back.points_taken))
     return {accrual.pk: tuple(found[accrual.pk]) for accrual in accruals}
+
+
+def _corrected(accruals: Sequence[Accrual], program: Program) -> dict[int, list[Corrected]]:
+    rows = AccrualCorrection.objects.filter(accrual__in=accruals).select_related("accrual__rule_version__owner")
+    found: dict[int, list[Corrected]] = defaultdict(list)
+    for accrual_id, told in tell_corrected(list(rows.order_by("pk")), program):
+        found[accrual_id].append(told)
+    return found
+
+
+def _left(order: Order, lines: Sequence[OrderLine], program: Program) -> dict[int, list[Left]]:
+    """Return by line what the program's corrections leave as it is."""
+    facts = corrections.Facts(orders=[order.pk], edits=sorted({line.edit_id for line in lines if line.edit_id}))
+    left = [
+        one for one in corrections.find_differences(Terms(program), facts) if not corrections.is_posted(program, one)
+    ]
+    versions = EarnRuleVersion.objects.select_related("owner").in_bulk({one.accrual.rule_version_id for one in left})
+    found: dict[int, list[Left]] = defaultdict(list)
+    for one in left:
+        if one.change and one.accrual.rule_version_id:
+            rule = rule_used(versions[one.accrual.rule_version_id], program)
+            found[one.accrual.source_id].append(Left(rule, one.accrual.points, one.change))
+    return found
 
 
 class _Exclusions:

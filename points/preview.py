@@ -8,6 +8,7 @@ from membership.fact_checks import check_order
 from membership.fact_inputs import OrderInput
 from membership.field_checks import frame_of
 from points import rules
+from points.models import SourceKind
 from points.services.earning import Fact, Terms, contexts_of, evaluate_order
 
 
@@ -48,7 +49,7 @@ def preview_order(*, program: Program, member_id: int, order: OrderInput) -> Ord
         rules.Line(position, amount_minor - in_points_minor, sku, category)
         for position, (_, _, sku, category, _, _, amount_minor, _, _, in_points_minor) in enumerate(checked)
     ]
-    context = contexts_of(terms, [Fact(0, member_id, at, order.channel)])[0]
+    context = contexts_of(terms, [Fact(0, member_id, at, at, order.channel, SourceKind.ORDER)])[0]
     found = evaluate_order(terms, lines, at=at, context=context)
     return OrderPreview(
         context.tier,

@@ -8,7 +8,7 @@ from django.db.models import BigIntegerField, Case, CharField, F, Model, OuterRe
 from django.db.models.functions import Coalesce, JSONObject
 
 from core.models import Program
-from membership.models import Activity, Order, OrderEdit, Refund
+from membership.models import Activity, Order, OrderEdit, QualifyingCredit, Refund
 from points.models import SEQ_BITS, Account, Bucket, LedgerEntry, LedgerNote, LedgerTransaction, Lot, SourceKind, Wallet
 
 _FACTS: dict[SourceKind, type[Model]] = {
@@ -16,6 +16,11 @@ _FACTS: dict[SourceKind, type[Model]] = {
     SourceKind.REFUND: Refund,
     SourceKind.ACTIVITY: Activity,
     SourceKind.ORDER_EDIT: OrderEdit,
+}
+# By kind: the rows of facts that can change what is known, and the column by which the storefront knows one.
+FACT_NAMES: dict[int, tuple[type[Model], str]] = {
+    **{kind.value: (model, "external_id") for kind, model in _FACTS.items()},
+    SourceKind.CREDIT.value: (QualifyingCredit, "source"),
 }
 BALANCES = (Bucket.AVAILABLE, Bucket.PENDING, Bucket.HELD, Bucket.DEBT)
 

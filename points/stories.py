@@ -1,6 +1,5 @@
 """What explains a transaction, read whole: the rules and the tier of its time, its lots and where they came from."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 from django.db.models import Max, QuerySet, Sum
 
 from core.models import Program
-from membership.models import Ladder, OrderLine, RefundLine
-from membership.selectors import tiers_at
-from points.definitions import EarnRuleDefinition
+from membership.models import RefundLine
+from points.earned_stories import Corrected, Earned, RuleUsed, line_names, read_rule, tell_corrected, tell_earned
 from points.models import (
     SEQ_BITS,
     Accrual,
+    AccrualCorrection,
     AccrualReason,
     AccrualReturn,
     LedgerTransaction,
@@ -24,35 +23,16 @@ from points.models import (
     Wallet,
 )
 from points.services.earning import Terms
-from points.statement import Moves, Source, read_moves, read_reason, read_source, seq_of, with_entries, with_source
-
-
-@dataclass(frozen=True, slots=True)
-class RuleUsed:
-    """The version of an earn rule that was applied."""
-
-    code: str
-    version: int
-    definition: EarnRuleDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class Earned:
-    """An accrual: what one line or activity earned by one rule.
-
-    `line`: the storefront's id of the order line, empty for an activity. `tier`: the name of the tier held then, as it
-    was known when the points were posted; empty without one.
-    """
-
-    line: str
-    rule: RuleUsed
-    basis: int
-    multiplier_bps: int
-    tier: str
-    points: int
-    capped_points: int
-    reason: AccrualReason
-    floors_order: bool
+from points.statement import (
+    Moves,
+    Source,
+    read_moves,
+    read_reason,
+    read_source,
+    seq_of,
+    with_entries,
+    with_source,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +98,7 @@ class Story:
     moves: Moves
     earned: tuple[Earned, ...]
     taken_back: tuple[TakenBack, ...]
+    corrected: tuple[Corrected, ...]
     opened: tuple[LotOrigin, ...]
     taken: tuple[Taken, ...]
 
@@ -133,9 +114,12 @@ def find_transaction(account_id: int | None, seq: int) -> Any:
 def tell(transaction: Any, *, program: Program, wallet: Wallet) -> Story:
     """Return the story of a transaction of `find_transaction`, in a number of statements that does not grow with it."""
     ids = {"pk__gt": transaction.pk, "pk__lt": transaction.next_id}
-    by_rules = Accrual.objects.filter(rule_version__isnull=False, **ids)
+    by_rules = Accrual.objects.filter(rule_version__isnull=False, **ids).exclude(reason=AccrualReason.NOT_COVERED)
     accruals = list(by_rules.select_related("rule_version__owner").order_by("pk"))
     returns = list(AccrualReturn.objects.filter(**ids).select_related("accrual__rule_version__owner").order_by("pk"))
+    corrections = list(
+        AccrualCorrection.objects.filter(**ids).select_related("accrual__rule_version__owner").order_by("pk")
+    )
     taken = list(LotAllocation.objects.filter(**ids).order_by("pk"))
     opened = set(Lot.objects.filter(**ids).values_list("pk", flat=True))
     lot_ids = opened | {part.lot_id for part in taken} | {back.accrual.lot_id for back in returns}
@@ -152,11 +136,12 @@ def tell(transaction: Any, *, program: Program, wallet: Wallet) -> Story:
         reason=read_reason(transaction),
         effective_at=transaction.effective_at,
         recorded_at=transaction.recorded_at,
-        judged_at=_judged_at(transaction) if returns else transaction.effective_at,
+        judged_at=_judged_at(transaction) if returns or corrections else transaction.effective_at,
         clawback=Terms(program).policy_at(wallet.pk, transaction.effective_at).clawback,
         moves=read_moves(transaction),
         earned=tell_earned(accruals, [(transaction.effective_at, transaction.recorded_at)] * len(accruals), program),
         taken_back=_taken_back(returns, lots, program, transaction.pk),
+        corrected=tuple(told for _, told in tell_corrected(corrections, program)),
         opened=tuple(lots[pk] for pk in sorted(opened)),
         taken=tuple(Taken(lots[part.lot_id], part.points) for part in taken),
     )
@@ -168,55 +153,6 @@ def _judged_at(transaction: LedgerTransaction) -> datetime:
     until = LedgerTransaction.objects.filter(pk__gt=first, pk__lte=transaction.pk)
     latest: datetime = until.aggregate(at=Max("effective_at"))["at"]
     return latest
-
-
-def tell_earned(
-    accruals: list[Accrual], instants: list[tuple[datetime, datetime]], program: Program
-) -> tuple[Earned, ...]:
-    """Return accruals with what explains them; `instants`: when each took effect and when it was recorded."""
-    if not accruals:
-        return ()
-    terms = Terms(program)
-    lines = _line_names(accrual.source_id for accrual in accruals if accrual.source_kind == SourceKind.ORDER_LINE)
-    tiers = {told: tier_known(program, accruals[0].member_id, *told)[1] for told in set(instants)}
-    return tuple(
-        Earned(
-            line=lines.get(accrual.source_id, ("", ""))[1] if accrual.source_kind == SourceKind.ORDER_LINE else "",
-            rule=_rule(accrual, program),
-            basis=accrual.basis,
-            multiplier_bps=accrual.multiplier_bps,
-            tier=tiers[told],
-            points=accrual.points,
-            capped_points=accrual.capped_points,
-            reason=AccrualReason(accrual.reason),
-            floors_order=terms.policy_at(accrual.wallet_id, told[0]).rounding == "order",
-        )
-        for accrual, told in zip(accruals, instants, strict=True)
-    )
-
-
-def tier_known(program: Program, member_id: int, at: datetime, known_at: datetime) -> tuple[str, str]:
-    """Return code and name of the tier that rules looked at: the one held at an instant, as it was known later."""
-    ladder = Ladder.objects.filter(program=program).first()
-    if ladder is None:
-        return "", ""
-    held = tiers_at(ladder_id=ladder.pk, at=at, known_at=known_at, member_ids=[member_id])
-    period = held.select_related("tier").first()
-    return (period.tier.code, period.tier.name) if period else ("", "")
-
-
-def _rule(accrual: Accrual, program: Program) -> RuleUsed:
-    version = accrual.rule_version
-    if version is None:
-        raise LookupError("no rule gave a grant")
-    definition = EarnRuleDefinition.model_validate(version.definition, context={"currency": program.currency})
-    return RuleUsed(version.owner.code, version.number, definition)
-
-
-def _line_names(line_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-    """Return the storefront's ids of order and line."""
-    rows = OrderLine.objects.filter(pk__in=set(line_ids)).order_by()
-    return {pk: (order, line) for pk, order, line in rows.values_list("pk", "order__external_id", "external_id")}
 
 
 def _lots(lot_ids: set[int]) -> dict[int, LotOrigin]:
@@ -242,7 +178,7 @@ def _taken_back(
 ) -> tuple[TakenBack, ...]:
     if not returns:
         return ()
-    lines = _line_names(back.accrual.source_id for back in returns if back.accrual.rule_version_id)
+    lines = line_names(back.accrual.source_id for back in returns if back.accrual.rule_version_id)
     refund_lines = RefundLine.objects.filter(pk__in={back.source_id for back in returns}, units__isnull=False)
     by_units = set(refund_lines.values_list("pk", flat=True))
     earlier: QuerySet[Any] = AccrualReturn.objects.filter(
@@ -258,7 +194,7 @@ def _taken_back(
             TakenBack(
                 order=order,
                 line=line,
-                rule=None if is_grant else _rule(back.accrual, program),
+                rule=None if is_grant else read_rule(back.accrual, program),
                 is_units=is_grant or back.source_id in by_units,
                 returned=back.returned,
                 whole=back.whole,

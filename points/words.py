@@ -8,9 +8,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from core.calendar import TICK, local_date
+from points.earned_stories import RuleUsed
 from points.models import SourceKind
 from points.statement import Source
-from points.stories import RuleUsed, Story, Taken
+from points.stories import LotOrigin, Story, Taken
 
 
 def name_rule(rule: RuleUsed) -> str:
@@ -29,6 +30,8 @@ def name_source(source: Source) -> str:
         return _("refund %(id)s") % told
     if source.kind is SourceKind.ACTIVITY:
         return _("activity %(id)s") % told
+    if source.kind is SourceKind.CREDIT:
+        return _("the credits of %(id)s") % told
     if source.kind is SourceKind.REFERRAL_REWARD:
         return _("a referral reward")
     return _("transaction %(seq)s") % told
@@ -72,3 +75,26 @@ def _origin_of(part: Taken, story: Story) -> str:
         return _("It took %(points)s from those of %(source)s, which do not expire.") % told
     told["last"] = last_day_of(part.lot.expires_at, story)
     return _("It took %(points)s from those of %(source)s, usable until the end of %(last)s.") % told
+
+
+def tell_opened(story: Story) -> Iterator[str]:
+    """Yield from when to when points that came can be used, and what they repaid."""
+    for lot in story.opened:
+        yield tell_life(lot, story)
+    yield from tell_repaid(story)
+
+
+def tell_repaid(story: Story) -> Iterator[str]:
+    """Yield how much of what came repaid debt."""
+    repaid = -story.moves.changes.get("debt", 0)
+    if repaid > 0:
+        yield _("First of all, %(points)s of them repaid debt.") % {"points": count_points(repaid)}
+
+
+def tell_life(lot: LotOrigin, story: Story) -> str:
+    """Return from when to when the points of a lot can be used."""
+    told = {"first": day_of(lot.available_at, story)}
+    if lot.expires_at is None:
+        return _("The points can be used from %(first)s on and do not expire.") % told
+    told["last"] = last_day_of(lot.expires_at, story)
+    return _("The points can be used from %(first)s until the end of %(last)s.") % told

@@ -15,12 +15,16 @@ from points.models import SourceKind
 from points.services.earning import terms_of
 
 _LINES = """
-    SELECT a.wallet_id, a.points FROM membership_orderline l
+    SELECT a.wallet_id, a.points + coalesce((
+        SELECT sum(k.points_added - k.points_taken) FROM points_accrualcorrection k WHERE k.accrual_id = a.id), 0)
+    FROM membership_orderline l
     JOIN points_accrual a ON a.member_id = l.member_id AND a.source_id = l.id AND a.source_kind = %(line)s
     WHERE l.order_id = %(order)s AND l.edit_id IS NOT DISTINCT FROM %(edit)s"""
 
 _ACTIVITY = """
-    SELECT wallet_id, points FROM points_accrual
+    SELECT wallet_id, points + coalesce((
+        SELECT sum(k.points_added - k.points_taken) FROM points_accrualcorrection k WHERE k.accrual_id = a.id), 0)
+    FROM points_accrual a
     WHERE member_id = %(member)s AND source_id = %(activity)s AND source_kind = %(kind)s"""
 
 _TAKEN = """
@@ -72,6 +76,6 @@ def _find_points(program: Program, traces: Traces) -> list[dict[str, Any]]:
         for query in (query for query, subject in asked.items() if subject):
             cursor.execute(query, told)
             for wallet_id, points in cursor.fetchall():
-                moved[wallet_id] += points
+                moved[wallet_id] += int(points)
     codes = {wallet_id: terms_of(program).get_wallet_code(wallet_id) for wallet_id, points in moved.items() if points}
     return [{"wallet": codes[pk], "points": moved[pk]} for pk in sorted(codes, key=codes.__getitem__)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.event_types import EventType
 from core.events import subscribe
-from storefront.services import announcements, coupon_news, posting_news, referral_news, tier_news
+from storefront.services import announcements, correction_news, coupon_news, posting_news, referral_news, tier_news
 
 
 @subscribe("membership.members_enrolled", name="storefront.announce")
@@ -53,6 +53,12 @@ def announce_tiers(*, program_id: int, payload: dict[str, Any], at: datetime) ->
 def announce_postings(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell what happened to accounts."""
     posting_news.announce_postings(program_id=program_id, transaction_ids=payload["transactions"], at=at)
+
+
+@subscribe("points.correcting", name="storefront.announce")
+def announce_corrections(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell whose points are corrected, before the posting that does it is told."""
+    correction_news.announce_corrections(program_id=program_id, corrections=payload["corrections"], at=at)
 
 
 @subscribe("points.expiring", name="storefront.announce")

@@ -63,6 +63,7 @@ class ProgramAdmin(ListAdmin):
         "start_date",
         "channels",
         "is_sandbox",
+        "corrections",
         "created_at",
         "opened_at",
     )

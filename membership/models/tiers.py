@@ -154,6 +154,42 @@ class DirtyMember(models.Model):
         return f"{self.member_id} since {self.since}"
 
 
+class FactKind(models.IntegerChoices):
+    """What a fact is, where a row names one. The numbers are the ledger's."""
+
+    NONE = 0, _("None")
+    ORDER = 1, _("Order")
+    REFUND = 3, _("Refund")
+    ACTIVITY = 5, _("Activity")
+    ORDER_EDIT = 8, _("Order edit")
+    CREDIT = 10, _("Qualifying credit")
+
+
+class PastChange(models.Model):
+    """What is known of a member's past has changed: the next close looks again at what was earned in [since, until).
+
+    Either the member holds other tiers there than those with which facts had earned, or a fact was corrected; then
+    `both_ways`: differences are posted up and down, whatever the program's `corrections` say. The fact is the one that
+    was recorded last of those that can have changed it. `until` empty: no end. Removed by the close that has looked.
+    """
+
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True)
+    fact_kind = models.SmallIntegerField(choices=FactKind.choices)
+    fact_id = models.BigIntegerField(null=True)
+    both_ways = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="pastchange_once", fields=["member"]),
+            models.CheckConstraint(name="pastchange_lasts", condition=Q(until=None) | Q(until__gt=F("since"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.member_id} since {self.since}"
+
+
 class Evaluation(models.Model):
     """One scheduled evaluation of a ladder, its progress by chunk and its outcome. Unique by instant."""
 

@@ -155,7 +155,7 @@ def end_overrides(*, ladder: Ladder, at: datetime) -> int:
 def _end_batch(ladder: Ladder, member_ids: Sequence[int], *, at: datetime) -> int:
     ladder = core_locks.lock_row(ladder)
     ended = list_unrestored(ladder_id=ladder.pk, member_ids=locks.lock_members(member_ids), at=at)
-    return recompute_locked(load_plans(ladder), ended, at=at).count
+    return recompute_locked(load_plans(ladder), ended, at=at, follows_facts=False).count
 
 
 def _work_out(ladder: Ladder, member_id: int, *, at: datetime) -> None:
@@ -163,7 +163,7 @@ def _work_out(ladder: Ladder, member_id: int, *, at: datetime) -> None:
     since = at - TICK
     if ladder.evaluated_at is not None and ladder.evaluated_at != ladder.completed_at:
         since = min(since, ladder.completed_at or ladder.evaluated_at - TICK)
-    recompute_locked(load_plans(ladder), {member_id: since}, at=at)
+    recompute_locked(load_plans(ladder), {member_id: since}, at=at, follows_facts=False)
 
 
 def _end_running(member: Member, ladder: Ladder, *, at: datetime) -> TierOverride | None:

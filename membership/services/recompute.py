@@ -15,6 +15,7 @@ runs when:
 - Rows with cause paid or imported are left alone.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,8 +26,10 @@ from core.calendar import day_start, next_day_start
 from membership import locks
 from membership.ladder_plans import LadderPlans, load_plans
 from membership.models import DirtyMember, Ladder, TierCause
-from membership.services import periods
+from membership.services import past_changes, periods
+from membership.services.batch import RecordedFacts
 from membership.services.covering import cover_rows, find_start, load_covers
+from membership.services.past_changes import Stretch
 from membership.services.periods import History, Period
 from membership.services.walk import Span, Walk
 
@@ -109,11 +112,15 @@ def recompute_locked(
     *,
     at: datetime,
     states: Mapping[int, MemberState] | None = None,
+    unearned: RecordedFacts | None = None,
+    follows_facts: bool = True,
 ) -> Changes:
     """Work out tiers again for members that the caller has locked, each from its own instant on.
 
     What the next close has to look at again stays marked; the marks of what has been worked out are removed.
-    states: those of the members, if the caller has read them since they are locked.
+    states: those of the members, if the caller has read them since they are locked. unearned: new facts, which earn
+    after this. follows_facts: what has been earned where the tiers change is looked at again by the next close; a
+    decision of an operator's changes nothing of that.
     """
     live = periods.load_histories(plans.ladder.pk, since)
     states = states or read_states(live)
@@ -137,8 +144,26 @@ def recompute_locked(
     periods.insert(plans, changes.new, at=at)
     moves = ((member_id, row.valid_from) for member_id, row in changes.gone + changes.new)
     periods.publish_moves(plans, moves, at=at)
+    if follows_facts:
+        past_changes.note_tiers(_find_stretches(live, changes), unearned=unearned)
     _mark_again(plans.ladder, walk, states)
     return changes
+
+
+def _find_stretches(live: Mapping[int, History], changes: Changes) -> dict[int, Stretch]:
+    """Return where the members hold other tiers than before."""
+    gone: dict[int, set[datetime]] = defaultdict(set)
+    new: dict[int, History] = defaultdict(list)
+    for member_id, row in changes.gone:
+        gone[member_id].add(row.valid_from)
+    for member_id, row in changes.new:
+        new[member_id].append(row)
+    found = {}
+    for member_id in gone.keys() | new.keys():
+        kept = [row for row in live[member_id] if row.valid_from not in gone[member_id]]
+        if stretch := past_changes.find_difference(live[member_id], kept + new[member_id]):
+            found[member_id] = stretch
+    return found
 
 
 def _spans(

@@ -70,10 +70,10 @@ def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> 
         if state.last_day
     }
     for plans in read_plans(program.pk):
-        _follow(plans, news, at=at)
+        _follow(plans, news, recorded, at=at)
 
 
-def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> None:
+def _follow(plans: LadderPlans, news: Mapping[int, _News], recorded: RecordedFacts, *, at: datetime) -> None:
     _mark_dirty(plans.ladder, news)
     since = _list_starts(plans, news)
     if overridden := [member_id for member_id, new in news.items() if new.state.had_override]:
@@ -81,7 +81,8 @@ def _follow(plans: LadderPlans, news: Mapping[int, _News], *, at: datetime) -> N
         since |= {member_id: min(end, since.get(member_id, end)) for member_id, end in ended.items()}
     states = {member_id: new.state for member_id, new in news.items()}
     for part in batches(sorted(since), BATCH_MEMBERS):
-        recompute_locked(plans, {member_id: since[member_id] for member_id in part}, at=at, states=states)
+        starts = {member_id: since[member_id] for member_id in part}
+        recompute_locked(plans, starts, at=at, states=states, unearned=recorded)
 
 
 def _list_starts(plans: LadderPlans, news: Mapping[int, _News]) -> dict[int, datetime]:

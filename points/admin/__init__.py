@@ -26,6 +26,7 @@ from points.explain import explain
 from points.models import (
     SEQ_BITS,
     Accrual,
+    AccrualCorrection,
     AccrualReason,
     AccrualReturn,
     Bucket,
@@ -189,6 +190,24 @@ class AccrualReturnInline(_OfTransactionInline):
         return show_ledger_id(returned.accrual_id)
 
 
+class AccrualCorrectionInline(_OfTransactionInline):
+    model = AccrualCorrection
+    fields = (
+        "of_accrual",
+        "basis",
+        "multiplier_bps",
+        "points",
+        "points_added",
+        "points_due",
+        "points_owed",
+        "points_taken",
+    )
+
+    @admin.display(description=_("Accrual"))
+    def of_accrual(self, correction: AccrualCorrection) -> str:
+        return show_ledger_id(correction.accrual_id)
+
+
 class LotInline(_OfTransactionInline):
     model = Lot
     fields = ("number", "points", "available_at", "expires_at")
@@ -231,7 +250,7 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
         *("explanation", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
         "shown_hash",
     )
-    inlines = [EntryInline, AccrualInline, AccrualReturnInline, LotInline, LotAllocationInline]
+    inlines = [EntryInline, AccrualInline, AccrualReturnInline, AccrualCorrectionInline, LotInline, LotAllocationInline]
     actions_detail = ("reverse",)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:

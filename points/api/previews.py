@@ -79,7 +79,10 @@ class PreviewAnswer(Answer):
 
 
 class EarnedAnswer(Answer):
-    """What a line earned in a wallet by a version of a rule; `seq` is the transaction's number in the wallet."""
+    """What a line earned in a wallet by a version of a rule; `seq` is the transaction's number in the wallet.
+
+    `points_corrected`: what corrections have added, or taken back (negative), since.
+    """
 
     wallet: str
     seq: int
@@ -87,7 +90,8 @@ class EarnedAnswer(Answer):
     rule_version: int
     points: int
     points_taken_back: int
-    reason: Literal["earned", "below_one_point", "below_minimum"]
+    points_corrected: int
+    reason: Literal["earned", "below_one_point", "below_minimum", "not_covered"]
 
 
 class LineExplanation(Answer):
@@ -215,5 +219,6 @@ def _show_earned(part: LineEarned) -> dict[str, Any]:
         "rule_version": part.earned.rule.version,
         "points": part.earned.points,
         "points_taken_back": part.taken_back,
+        "points_corrected": part.points_corrected,
         "reason": part.earned.reason.name.lower(),
     }

@@ -16,10 +16,11 @@ from core.api.types import Answer
 from core.models import Scope
 from points.api.problems import unknown_transaction
 from points.api.wallets import WalletView
+from points.earned_stories import Corrected, Earned
 from points.explain import explain
 from points.models import LedgerTransaction, SourceKind, TransactionKind
 from points.statement import list_statement, read_moves, read_reason, read_source, seq_of
-from points.stories import Earned, LotOrigin, Story, TakenBack, find_transaction, tell
+from points.stories import LotOrigin, Story, TakenBack, find_transaction, tell
 
 KIND_NAMES = {kind: kind.name.lower() for kind in TransactionKind} | {TransactionKind.BURN: "redeem"}
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
@@ -123,11 +124,32 @@ class ReturnAnswer(Answer):
     points_taken: int
 
 
+class CorrectionAnswer(Answer):
+    """What an order line or an activity counts for since a correction, by a version of a rule; before: `points_before`.
+
+    `fact` is what changed what was known: it came late, or was corrected. `points_added`, or `points_due` and
+    `points_taken`, are what that changed.
+    """
+
+    order_line: str | None
+    rule: str
+    rule_version: int
+    basis: int
+    multiplier_bps: int
+    points_before: int
+    points: int
+    points_added: int
+    points_due: int
+    points_taken: int
+    fact: SourceAnswer | None
+
+
 class TransactionDetailAnswer(TransactionAnswer):
     """One transaction with all that was posted with it."""
 
     accruals: list[AccrualAnswer]
     returns: list[ReturnAnswer]
+    corrections: list[CorrectionAnswer]
     opened: list[LotAnswer]
     allocations: list[AllocationAnswer]
 
@@ -200,6 +222,7 @@ class TransactionView(_TransactionView):
             **show_transaction(found),
             "accruals": [show_accrual(earned) for earned in story.earned],
             "returns": [_show_return(back) for back in story.taken_back],
+            "corrections": [_show_correction(part) for part in story.corrected],
             "opened": [_show_lot(lot) for lot in story.opened],
             "allocations": [{"points": part.points, "lot": _show_lot(part.lot)} for part in story.taken],
         })  # fmt: skip
@@ -271,4 +294,21 @@ def _show_return(back: TakenBack) -> dict[str, Any]:
         "whole": back.whole,
         "points_due": back.due,
         "points_taken": back.taken,
+    }
+
+
+def _show_correction(part: Corrected) -> dict[str, Any]:
+    fact = part.fact
+    return {
+        "order_line": part.earned.line or None,
+        "rule": part.earned.rule.code,
+        "rule_version": part.earned.rule.version,
+        "basis": part.earned.basis,
+        "multiplier_bps": part.earned.multiplier_bps,
+        "points_before": part.before,
+        "points": part.earned.points,
+        "points_added": part.added,
+        "points_due": part.due,
+        "points_taken": part.taken,
+        "fact": _show_source(fact.kind, fact.external_id, fact.seq) if fact else None,
     }

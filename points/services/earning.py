@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -19,29 +19,31 @@ from membership.selectors import tier_held
 from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, SourceKind, TransactionKind, Wallet, WalletVersion
+from points.postings import Posting, Return
 from points.services.daily_pay import Payable, take_days
-from points.services.posting import Posting, Return, post_batch
+from points.services.posting import post_batch
 
 # At one instant what earns of orders comes before what takes back.
 _RANK = {SourceKind.ORDER: 0, SourceKind.ORDER_EDIT: 1, SourceKind.REFUND: 2, SourceKind.ACTIVITY: 3}
 
 # The columns of a fact, then those of a line. What was paid in points earns none.
 _PAID_LINES = """
-    SELECT o.id, o.member_id, o.paid_at, o.channel, l.id,
+    SELECT o.id, o.member_id, o.paid_at, o.recorded_at, o.channel, l.id,
         l.program_amount_minor - l.program_paid_in_points_minor, l.sku, l.category
     FROM membership_order o JOIN membership_orderline l ON l.order_id = o.id
     WHERE o.id = ANY(%s) AND o.member_id IS NOT NULL AND l.edit_id IS NULL ORDER BY o.id, l.position"""
 
 _ADDED_LINES = """
-    SELECT e.id, e.member_id, e.edited_at, o.channel, l.id,
+    SELECT e.id, e.member_id, e.edited_at, e.recorded_at, o.channel, l.id,
         l.program_amount_minor - l.program_paid_in_points_minor, l.sku, l.category
     FROM membership_orderedit e
     JOIN membership_order o ON o.id = e.order_id
     JOIN membership_orderline l ON l.order_id = e.order_id AND l.edit_id = e.id
     WHERE e.id = ANY(%s) AND e.member_id IS NOT NULL ORDER BY e.id, l.position"""
 
-_ACTIVITIES = """
-    SELECT id, member_id, occurred_at, kind, "order", product, local_date FROM membership_activity WHERE id = ANY(%s)"""
+_ACTIVITIES = f"""
+    SELECT id, member_id, occurred_at, recorded_at, kind, {SourceKind.ACTIVITY}, "order", product, local_date
+    FROM membership_activity WHERE id = ANY(%s)"""  # noqa: S608 a number of our own
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Terms:
                 floors_order = self.policy_at(wallet.pk, at).rounding == "order"
                 found.append(rules.Rule(version.pk, wallet.pk, definition, floors_order, rule.pk))
         return found
+
+    def was_known(self, rule_version_id: int | None, at: datetime) -> bool:
+        """Tell whether a version of a rule had been published by an instant of recording."""
+        versions = (version for rule in self._rules for version in rule.versions.all() if version.pk == rule_version_id)
+        return any(version.published_at is not None and version.published_at <= at for version in versions)
 
     def policy_at(self, wallet_id: int, at: datetime) -> WalletPolicy:
         """Return the wallet's policy in force at an instant."""
@@ -175,52 +182,61 @@ def earn(
     Idempotency: each fact is its posting's key.
     """
     terms = terms_of(program)
+    worked_out = work_out(terms, order_ids=order_ids, edit_ids=edit_ids, activity_ids=activity_ids)
     postings = [
-        *_line_postings(terms, SourceKind.ORDER, _PAID_LINES, order_ids),
-        # What edits added earns by the rules and the tier of the edit's instant.
-        *_line_postings(terms, SourceKind.ORDER_EDIT, _ADDED_LINES, edit_ids),
-        *_activity_postings(terms, activity_ids),
+        *(posting for fact, found in worked_out for posting in _earnings(terms, fact, found)),
         *_refund_postings(terms, refund_ids),
     ]
     postings.sort(key=lambda posting: (posting.effective_at, _RANK[posting.source_kind], posting.source_id))
     return post_batch(program_id=program.pk, postings=postings, at=at)
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """A fact that may earn; `label` is an order's channel, an activity's kind."""
 
     id: int
     member_id: int
     at: datetime
+    recorded_at: datetime
     label: str
+    kind: int
 
 
-def evaluate_order(
-    terms: Terms, lines: Sequence[rules.Line], *, at: datetime, context: rules.Context
-) -> dict[int, list[rules.LineAccrual]]:
+Earnings = dict[int, list[rules.LineAccrual]]
+
+
+def work_out(
+    terms: Terms, *, order_ids: Sequence[int] = (), edit_ids: Sequence[int] = (), activity_ids: Sequence[int] = ()
+) -> Iterator[tuple[Fact, Earnings]]:
+    """Yield facts with what they earn by wallet, by the rules and with the tier of their instants."""
+    yield from _work_out_lines(terms, SourceKind.ORDER, _PAID_LINES, order_ids)
+    # What edits added earns by the rules and the tier of the edit's instant.
+    yield from _work_out_lines(terms, SourceKind.ORDER_EDIT, _ADDED_LINES, edit_ids)
+    yield from _work_out_activities(terms, activity_ids)
+
+
+def evaluate_order(terms: Terms, lines: Sequence[rules.Line], *, at: datetime, context: rules.Context) -> Earnings:
     """Return what the lines of an order earn at an instant, by wallet. Award and preview both ask here."""
-    found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
+    found: Earnings = defaultdict(list)
     for rule in terms.rules_at(at, "order_line"):
         found[rule.wallet_id] += rules.evaluate_order(lines, rule, context)
     return found
 
 
-def _line_postings(terms: Terms, kind: SourceKind, query: str, ids: Sequence[int]) -> Iterator[Posting]:
+def _work_out_lines(terms: Terms, kind: SourceKind, query: str, ids: Sequence[int]) -> Iterator[tuple[Fact, Earnings]]:
     facts: dict[int, Fact] = {}
     lines: dict[int, list[rules.Line]] = defaultdict(list)
-    for fact_id, member_id, at, label, *line in _read(query, ids):
-        facts.setdefault(fact_id, Fact(fact_id, member_id, at, label))
+    for fact_id, member_id, at, recorded_at, label, *line in _read(query, ids):
+        facts.setdefault(fact_id, Fact(fact_id, member_id, at, recorded_at, label, kind))
         lines[fact_id].append(rules.Line(*line))
     contexts = contexts_of(terms, list(facts.values()))
     for fact in facts.values():
-        found = evaluate_order(terms, lines[fact.id], at=fact.at, context=contexts[fact.id])
-        yield from _earnings(terms, fact, kind, found)
+        yield fact, evaluate_order(terms, lines[fact.id], at=fact.at, context=contexts[fact.id])
 
 
-def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Posting]:
+def _work_out_activities(terms: Terms, activity_ids: Sequence[int]) -> Iterator[tuple[Fact, Earnings]]:
     rows = _read(_ACTIVITIES, activity_ids)
-    facts = [Fact(*row[:4]) for row in rows]
+    facts = [Fact(*row[:6]) for row in rows]
     contexts = contexts_of(terms, facts)
     covering = {
         fact.id: [
@@ -231,24 +247,22 @@ def _activity_postings(terms: Terms, activity_ids: Sequence[int]) -> Iterator[Po
         for fact in facts
     }
     paid = take_days(
-        Payable(fact.member_id, rule.rule_id, fact.label, row[4], row[5], row[6], fact.at, fact.id)
+        Payable(fact.member_id, rule.rule_id, fact.label, row[6], row[7], row[8], fact.at, fact.id)
         for fact, row in zip(facts, rows, strict=True)
         for rule in covering[fact.id]
         if rule.definition.once_per_day
     )
     for fact in facts:
-        found: dict[int, list[rules.LineAccrual]] = defaultdict(list)
+        found: Earnings = defaultdict(list)
         for rule in covering[fact.id]:
             is_late = rule.definition.once_per_day and (rule.rule_id, fact.id) not in paid
             found[rule.wallet_id] += rules.evaluate_activity(
                 fact.id, fact.label, rule, contexts[fact.id], is_paid=is_late
             )
-        yield from _earnings(terms, fact, SourceKind.ACTIVITY, found)
+        yield fact, found
 
 
-def _earnings(
-    terms: Terms, fact: Fact, kind: SourceKind, found: dict[int, list[rules.LineAccrual]]
-) -> Iterator[Posting]:
+def _earnings(terms: Terms, fact: Fact, found: Earnings) -> Iterator[Posting]:
     for wallet_id, accruals in found.items():
         if accruals:
             available_at, expires_at = terms.lot_span(wallet_id, fact.at)
@@ -256,9 +270,9 @@ def _earnings(
                 kind=TransactionKind.EARN,
                 member_id=fact.member_id,
                 wallet_id=wallet_id,
-                key=f"earn:{kind.name}:{fact.id}",
+                key=f"earn:{SourceKind(fact.kind).name}:{fact.id}",
                 effective_at=fact.at,
-                source_kind=kind,
+                source_kind=SourceKind(fact.kind),
                 source_id=fact.id,
                 available_at=available_at,
                 expires_at=expires_at,

@@ -7,10 +7,11 @@ from django.db.models import Sum
 from core.models import Program
 from core.money import BPS
 from points.models import AccrualReason, AccrualReturn, SourceKind, TransactionKind
+from points.postings import Posting, Return
 from points.rules import LineAccrual
 from points.services.earning import Terms
 from points.services.operations import MAX_ADJUSTMENT, InvalidPoints
-from points.services.posting import Posted, Posting, Return, UnknownAccount, decide
+from points.services.posting import Posted, UnknownAccount, decide
 
 
 class UnknownGrant(Exception):

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from core.models import Program
 from points.models import SourceKind, TransactionKind
+from points.postings import Posting
 from points.services.operations import InvalidPoints
-from points.services.posting import Posted, Posting, decide
+from points.services.posting import Posted, decide
 
 
 def hold(

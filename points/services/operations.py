@@ -11,16 +11,14 @@ from core.models import Program
 from core.services import audit
 from membership.models import Member
 from points.models import LedgerTransaction, SourceKind, TransactionKind, Wallet
+from points.postings import DECIDED_BY, Posting, Return
 from points.selectors import get_balance
 from points.services.earning import Terms, terms_of
 from points.services.posting import (
-    DECIDED_BY,
     IdempotencyKeyReused,
     NotReversible,
     Posted,
-    Posting,
     PostingError,
-    Return,
     decide,
     has_posted,
 )

@@ -1,12 +1,10 @@
 """Post to the ledger: one door for every kind, one posting or a batch."""
 
-import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,8 +13,8 @@ from django.db import DatabaseError, connection, transaction
 
 from core.metrics import POSTING_SECONDS
 from membership.models import Member
-from points.models import LedgerTransaction, SourceKind, TransactionKind, Wallet
-from points.rules import LineAccrual
+from points.models import LedgerTransaction, TransactionKind, Wallet
+from points.postings import Posting, as_json, digest, request_digest
 
 
 class PostingError(Exception):
@@ -53,51 +51,16 @@ class HoldSettled(PostingError):
         self.asked, self.left = asked, left
 
 
+class AccrualChanged(PostingError):
+    """What stands of an accrual has changed since its correction was worked out."""
+
+
 class UnknownAccount(PostingError):
     """The program has no such member, or no such wallet."""
 
 
 class MemberSuspended(PostingError):
     """Only an active member spends points."""
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """What has come back of what earned after a cause: of an order line after a refund line, as a rule.
-
-    `returned` of `whole`: units or minor units.
-    """
-
-    line_id: int
-    source_id: int
-    returned: int
-    whole: int
-    line_kind: SourceKind = SourceKind.ORDER_LINE
-    source_kind: SourceKind = SourceKind.REFUND_LINE
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """One change of one account. `key` identifies it for ever; which other fields count depends on the kind."""
-
-    kind: TransactionKind
-    member_id: int
-    wallet_id: int
-    key: str
-    effective_at: datetime
-    source_kind: SourceKind = SourceKind.NONE
-    source_id: int = 0
-    points: int = 0
-    available_at: datetime | None = None
-    expires_at: datetime | None = None
-    accruals: Sequence[LineAccrual] = ()
-    returns: Sequence[Return] = ()
-    policy: str = ""
-    debt: bool | None = None
-    reverses_id: int | None = None
-    reference: str = ""
-    held_until: datetime | None = None
-    note: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +82,6 @@ class Settled(NamedTuple):
     expired: int
 
 
-# What gives points by a decision of its own, and not by an earn rule.
-GRANTS = (SourceKind.REFERRAL_REWARD,)
-# In a decision's note: who made it.
-DECIDED_BY = "decided_by"
 # From here on filling temporary tables is cheaper than posting one by one.
 BULK_FROM = 100
 # Postings for one call of the posting function: bounds the memory of its JSON.
@@ -160,7 +119,7 @@ def decide(*, program_id: int, posting: Posting, at: datetime, needs_active_memb
         "member": posting.member_id,
         "wallet": posting.wallet_id,
         "anyone": not needs_active_member,
-        "key": _digest(posting.key),
+        "key": digest(posting.key),
     }
     with transaction.atomic() if connection.in_atomic_block else nullcontext():
         posted = _call(program_id, [posting], at, _DECIDE, told)
@@ -176,7 +135,7 @@ def decide(*, program_id: int, posting: Posting, at: datetime, needs_active_memb
 def has_posted(*, member_id: int, wallet_id: int, key: str) -> bool:
     """Tell whether a key has posted something."""
     own = LedgerTransaction.objects.filter(member_id=member_id, wallet_id=wallet_id)
-    return own.filter(key_digest=_digest(key)).exists()
+    return own.filter(key_digest=digest(key)).exists()
 
 
 def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) -> int:
@@ -193,7 +152,9 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
 
 
 def _post_large(program_id: int, postings: Sequence[Posting], at: datetime) -> int:
-    mixed = {(p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN or p.note}
+    mixed = {
+        (p.member_id, p.wallet_id) for p in postings if p.kind is not TransactionKind.EARN or p.note or p.corrections
+    }
     with connection.cursor() as cursor:
         if mixed:
             accounts = sorted({(p.member_id, p.wallet_id) for p in postings})
@@ -238,7 +199,7 @@ _DECIDE = """
 def _call(
     program_id: int, postings: Sequence[Posting], at: datetime, sql: str = _POST, told: dict[str, Any] | None = None
 ) -> list[Posted]:
-    body = json.dumps([_as_json(posting) for posting in postings])
+    body = json.dumps([as_json(posting) for posting in postings])
     with connection.cursor() as cursor:
         try:
             with POSTING_SECONDS.time():
@@ -246,80 +207,6 @@ def _call(
         except DatabaseError as error:
             raise _translate(error) from error
         return [Posted(*row[1:]) for row in sorted(cursor.fetchall())]
-
-
-def _as_json(posting: Posting) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "member": posting.member_id,
-        "wallet": posting.wallet_id,
-        "kind": posting.kind,
-        "key": _digest(posting.key).hex(),
-        "request": request_digest(posting).hex(),
-        "source_kind": posting.source_kind,
-        "source_id": posting.source_id,
-        "effective_at": posting.effective_at.isoformat(),
-    }
-    if posting.kind is TransactionKind.EARN:
-        names = ("source_kind", "source_id", "rule", "basis", "multiplier", "points", "reason")
-        body["accruals"] = [
-            dict(zip(names, _accrual_values(accrual), strict=True), capped=0) for accrual in posting.accruals
-        ]
-    elif posting.kind is TransactionKind.CLAWBACK:
-        body["policy"] = posting.policy
-        body["returns"] = [
-            {"line_kind": r.line_kind, "line": r.line_id, "source_kind": r.source_kind, "source_id": r.source_id,
-             "returned": r.returned, "whole": r.whole}
-            for r in posting.returns
-        ]  # fmt: skip
-    elif posting.kind is TransactionKind.REVERSE:
-        body["reverses"] = posting.reverses_id
-    elif posting.points:
-        body["points"] = posting.points
-    optional = {
-        "debt": posting.debt,
-        "reference": posting.reference or None,
-        "held_until": posting.held_until and posting.held_until.isoformat(),
-        "available_at": posting.available_at and posting.available_at.isoformat(),
-        "expires_at": posting.expires_at and posting.expires_at.isoformat(),
-    }
-    body |= {name: value for name, value in optional.items() if value is not None}
-    if posting.note:
-        salt = os.urandom(16)
-        body["note"] = {"salt": salt.hex(), "body": posting.note}
-        body["note_digest"] = note_digest(salt, posting.note).hex()
-    return body
-
-
-def note_digest(salt: bytes, body: dict[str, Any]) -> bytes:
-    """Return the salted digest by which the ledger knows a note without containing it."""
-    return hashlib.sha256(salt + json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:16]
-
-
-def _accrual_values(accrual: LineAccrual) -> tuple[int | None, ...]:
-    return (
-        int(accrual.source_kind), accrual.source_id, accrual.rule_version_id, accrual.basis, accrual.multiplier_bps,
-        accrual.points, int(accrual.reason),
-    )  # fmt: skip
-
-
-def request_digest(posting: Posting) -> bytes:
-    """Return what tells a repetition from another use of the same key.
-
-    The effective instant counts only for facts: a decision that is sent again is dated later, and by whoever sends it.
-    """
-    is_fact = posting.kind in (TransactionKind.EARN, TransactionKind.CLAWBACK) and posting.source_kind not in GRANTS
-    note = {name: text for name, text in posting.note.items() if name != DECIDED_BY}
-    return _digest(
-        repr((
-            int(posting.kind), int(posting.source_kind), posting.source_id, posting.points, posting.reverses_id,
-            posting.effective_at.isoformat() if is_fact else "", [_accrual_values(a) for a in posting.accruals],
-            [(r.line_id, r.source_id, r.returned, r.whole) for r in posting.returns], note,
-        ))
-    )  # fmt: skip
 
 
 # What `points_post_earnings` reads, and the columns that are filled in.
@@ -362,7 +249,7 @@ def _stage_row(n: int, p: Posting) -> str:
     return (
         f"{n}\t{p.member_id}\t{p.wallet_id}\t{int(p.source_kind)}\t{p.source_id}\t{_text(p.effective_at)}"
         f"\t{_text(p.available_at or p.effective_at)}\t{_text(p.expires_at)}"
-        f"\t{points}\t{len(p.accruals)}\t\\\\x{_digest(p.key).hex()}\t\\\\x{request_digest(p).hex()}\n"
+        f"\t{points}\t{len(p.accruals)}\t\\\\x{digest(p.key).hex()}\t\\\\x{request_digest(p).hex()}\n"
     )
 
 
@@ -386,5 +273,11 @@ def _translate(error: DatabaseError) -> Exception:
     if code == "PN007":
         detail = json.loads(cause.diag.message_detail)
         return HoldSettled(detail["asked"], detail["left"])
-    errors = {"PN002": IdempotencyKeyReused, "PN003": NotReversible, "PN004": ClawbackRefused, "PN006": UnknownHold}
+    errors = {
+        "PN002": IdempotencyKeyReused,
+        "PN003": NotReversible,
+        "PN004": ClawbackRefused,
+        "PN006": UnknownHold,
+        "PN008": AccrualChanged,
+    }
     return errors[code](message) if code in errors else error

@@ -8,7 +8,7 @@ from django.db.models import Max
 
 from core.models import Program
 from points.models import SEQ_BITS, Account, LedgerNote, LedgerTransaction
-from points.services.posting import note_digest
+from points.postings import note_digest
 
 # Accounts per statement: bounds the memory of the sorted bytes.
 ACCOUNTS_PER_RANGE = 2_000

@@ -102,7 +102,7 @@ DECLARE
     h points_hold;
     lot record;
 BEGIN
-    IF kind = 11 AND NOT EXISTS (
+    IF kind = 11 AND p ? 'returns' AND NOT EXISTS (
         SELECT FROM jsonb_array_elements(p -> 'returns') r
         JOIN points_accrual a ON a.source_id = (r ->> 'line')::bigint AND a.source_kind = (r ->> 'line_kind')::smallint
             AND a.wallet_id = c.wallet_id AND a.member_id = c.member_id

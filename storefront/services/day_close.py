@@ -40,16 +40,18 @@ class StepName(TextChoices):
     SETTLE = "settle", _("Vest and expire points")
     EVALUATE = "evaluate", _("Evaluate tiers")
     OPEN_PERIODS = "open_periods", _("End overrides")
+    CORRECTIONS = "corrections", _("Correct what was earned")
     MONTHS = "months", _("Recompute months")
     REMINDERS = "reminders", _("Remind of points that expire")
 
 
-# Points fall due before tiers are evaluated; months are computed from both.
+# Points fall due before tiers are evaluated; what was earned follows the tiers; months are computed from all of it.
 _STEPS: dict[StepName, Callable[[steps.Work], dict[str, int]]] = {
     StepName.LATE_FACTS: steps.apply_late_facts,
     StepName.SETTLE: steps.settle_points,
     StepName.EVALUATE: steps.evaluate_tiers,
     StepName.OPEN_PERIODS: steps.open_periods,
+    StepName.CORRECTIONS: steps.correct_points,
     StepName.MONTHS: steps.recompute_months,
     StepName.REMINDERS: steps.remind_members,
 }

@@ -1,7 +1,7 @@
 """What each step of a day's close does: one call of a service below, with its counts told on the way."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from analytics.services import cells, months
@@ -10,7 +10,7 @@ from core.services import outbox
 from membership.models import Evaluation, Ladder
 from membership.services import overrides
 from membership.services.tiers import apply_dirty, evaluate, list_due
-from points.services import reminders
+from points.services import corrections, reminders
 from points.services.expiry import settle_due
 from points.services.posting import Settled
 
@@ -98,6 +98,14 @@ def open_periods(work: Work) -> dict[str, int]:
     The others are open: an evaluation writes the period that begins with it.
     """
     return {"rows_changed": sum(overrides.end_overrides(ladder=ladder, at=work.at) for ladder in _ladders(work))}
+
+
+def correct_points(work: Work) -> dict[str, int]:
+    """Look again at what was earned where facts that came late have changed what is known of the past."""
+    done = corrections.correct(
+        program=work.program, through=work.through, at=work.at, on_progress=lambda done: work.tell(asdict(done))
+    )
+    return asdict(done)
 
 
 def recompute_months(work: Work) -> dict[str, int]:

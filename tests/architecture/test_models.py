@@ -33,6 +33,7 @@ APPEND_ONLY = {
     "points_lotallocation",
     "points_accrual",
     "points_accrualreturn",
+    "points_accrualcorrection",
 }
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from points.models import AccrualReason, LedgerEntry, LedgerTransaction, SourceKind, TransactionKind
+from points.postings import Posting, Return
 from points.rules import LineAccrual
-from points.services.posting import Posting, Return
 
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from core.models import Program
 from points.models import Account, LotBalance, TransactionKind, Wallet
+from points.postings import Posting
 from points.selectors import Balance, NextExpiry, get_balance, list_standings
-from points.services.posting import Posting, post, settle
+from points.services.posting import post, settle
 from tests.points.ledgers import DAY, START, clawback, decision, earning
 
 days = st.integers(0, 30)

@@ -8,8 +8,9 @@ import pytest
 
 from core.models import OutboxEvent, Program
 from points.models import Account, LedgerNote, LedgerTransaction, TransactionKind, Wallet
+from points.postings import Posting
 from points.services import posting as posting_service
-from points.services.posting import IdempotencyKeyReused, Posting, Settled, post, post_batch, settle
+from points.services.posting import IdempotencyKeyReused, Settled, post, post_batch, settle
 from points.services.verify import verify
 from tests.points.ledgers import DAY, START, earning
 

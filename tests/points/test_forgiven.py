@@ -9,7 +9,8 @@ from django.db import connection
 import points
 from core.models import Program
 from points.models import Account, AccrualReturn, TransactionKind, Wallet
-from points.services.posting import ClawbackRefused, Posting, post, settle
+from points.postings import Posting
+from points.services.posting import ClawbackRefused, post, settle
 from points.services.verify import verify
 from tests.points.ledgers import DAY, START, clawback, decision, earning
 

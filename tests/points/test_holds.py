@@ -11,6 +11,7 @@ import pytest
 from core.models import Program
 from membership.models import Member
 from points.models import Account, Hold, LedgerTransaction, LotBalance, SourceKind, TransactionKind, Wallet
+from points.postings import Posting
 from points.services import holds
 from points.services.operations import InvalidPoints
 from points.services.posting import (
@@ -18,7 +19,6 @@ from points.services.posting import (
     IdempotencyKeyReused,
     InsufficientPoints,
     MemberSuspended,
-    Posting,
     UnknownAccount,
     UnknownHold,
     post,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from core.models import Program
 from points.models import Account, Bucket, Hold, LedgerTransaction, TransactionKind, Wallet
+from points.postings import Posting, digest
 from points.services import holds
 from points.services import posting as posting_service
-from points.services.posting import Posted, Posting, PostingError, post, post_batch, settle
+from points.services.posting import Posted, PostingError, post, post_batch, settle
 from points.services.verify import verify
 from tests.oracle import ledger as oracle
 from tests.points.ledgers import DAY, START, clawback, decision, earning, read_entries
@@ -117,8 +118,7 @@ class History:
         if not self.decided:
             return
         key = self.decided[which % len(self.decided)]
-        digest = posting_service._digest(key)
-        target = LedgerTransaction.objects.get(member_id=self.member_id, key_digest=digest)
+        target = LedgerTransaction.objects.get(member_id=self.member_id, key_digest=digest(key))
         posting = Posting(
             kind=TransactionKind.REVERSE,
             member_id=self.member_id,

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 ZONE = "Europe/London"
 MONDAY = date(2026, 6, 1)
-STEPS = ["late_facts", "settle", "evaluate", "open_periods", "months", "reminders"]
+STEPS = ["late_facts", "settle", "evaluate", "open_periods", "corrections", "months", "reminders"]
 
 
 def end_of(day: date, zone: str = ZONE) -> datetime:

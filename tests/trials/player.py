@@ -15,10 +15,10 @@ from membership.selectors import tiers_at
 from membership.services.facts import RecordedFacts
 from membership.services.members import enroll_members
 from points.models import LedgerTransaction, Lot, Wallet
+from points.postings import digest
 from points.selectors import get_balance
 from points.services import operations
 from points.services.expiry import settle_due
-from points.services.posting import _digest
 from storefront.api.bodies import ActivityBody, OrderBody, OrderEditBody, RefundBody
 from storefront.checkout_inputs import CheckoutInput
 from storefront.models import Checkout
@@ -112,7 +112,7 @@ class Player:
 
     def _reverse(self, step: Step) -> Answer:
         told = self._decision(step) | {"reason": "a trial", "decided_by": "test"}
-        digest = _digest(f"client:{step['of']}")
+        digest = digest(f"client:{step['of']}")
         reversed_id = LedgerTransaction.objects.get(member_id=told["member_id"], key_digest=digest).pk
         operations.reverse(**told, transaction_id=reversed_id)
         return {}
