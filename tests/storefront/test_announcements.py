@@ -22,7 +22,7 @@ from membership.services import evaluations, overrides
 from membership.services.members import enroll_members, update_member
 from membership.services.tiers import apply_dirty
 from points.models import SEQ_BITS, Wallet
-from points.services import holds
+from points.services import corrections, holds
 from points.services.expiry import settle_due
 from points.services.reminders import remind
 from referrals.models import Referral, ReferralState
@@ -109,6 +109,7 @@ def test_every_type_is_documented_with_an_example_of_its_keys(program: Program, 
     assert set(documented) == set(EventType.values)
     live_through_everything(program)
     live_through_a_downgrade(make_shop(tmp_path, "other"))
+    live_through_a_correction(make_shop(tmp_path, "late"))
     live_through_referrals()
     found = announced()
     assert {kind for kind, _ in found} == set(EventType.values)
@@ -119,6 +120,14 @@ def test_every_type_is_documented_with_an_example_of_its_keys(program: Program, 
         assert data.keys() == documented[kind].keys(), kind
         for key, value in data.items():
             assert value is None or documented[kind][key] is None or type(value) is type(documented[kind][key]), kind
+
+
+def live_through_a_correction(program: Program) -> None:
+    """An order that moves up is told after a later one."""
+    tell(program, **paid("o2", 1_000, at=NOW - DAY))
+    tell(program, **paid("o1", 15_000, at=NOW - 2 * DAY))
+    corrections.correct(program=program, through=NOW, at=NOW)
+    deliver()
 
 
 def test_what_becomes_of_a_hold_is_told_with_its_points(program: Program) -> None:
