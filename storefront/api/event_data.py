@@ -102,6 +102,18 @@ class PointsGivenBackData(PointsData):
     hold: int | None
 
 
+class PointsCorrectedData(EventData):
+    """Points that will be added, or taken back (negative); `fact` is what came late or was corrected."""
+
+    member: str
+    wallet: str
+    points: int
+    order: str | None
+    activity: str | None
+    fact_kind: str | None
+    fact: str | None
+
+
 class PointsExpiringData(EventData):
     member: str
     wallet: str
@@ -195,6 +207,7 @@ DATA: Mapping[EventType, type[EventData]] = {
     EventType.POINTS_VESTED: PointsDueData,
     EventType.POINTS_EXPIRED: PointsDueData,
     EventType.POINTS_EXPIRING: PointsExpiringData,
+    EventType.POINTS_CORRECTED: PointsCorrectedData,
     EventType.POINTS_HELD: PointsData,
     EventType.POINTS_CAPTURED: PointsSettledData,
     EventType.POINTS_RELEASED: PointsSettledData,
