@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                             (3, "Below minimum"),
                             (4, "Granted"),
                             (5, "Not covered by the rule"),
+                            (6, "Paid that day already"),
                         ]
                     ),
                 ),

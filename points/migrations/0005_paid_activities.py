@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
                     (2, "Below one point"),
                     (3, "Below minimum"),
                     (4, "Granted"),
+                    (5, "Not covered by the rule"),
                     (6, "Paid that day already"),
                 ]
             ),
