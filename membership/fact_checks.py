@@ -49,7 +49,8 @@ class Checked(Generic[T]):
 
     `lines` of an order or an edit: external_id, position, sku, category, units, amount, program amount, discount, what
     of both amounts was paid in points.
-    `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount.
+    `lines` of a refund: external_id, order, order_line, sku, units, amount, program amount. The program amounts of what
+    an order names need not be told: 0 and None, the order's rate says them.
     `objection`: why it is refused if it is new; what was recorded before there were such rules is still repeated.
     """
 
@@ -78,17 +79,23 @@ def check_order(order: OrderInput, frame: Frame) -> Checked[OrderInput]:
     paid_at = check.instant("paid_at", order.paid_at)
     amount = check.program_amount(order, order.currency, currency)
     lines = order.lines or (OrderLineInput(external_id="1", units=1, amount_minor=order.amount_minor),)
-    rows = _order_lines(check, order, lines, amount)
+    above = order.amount_minor - sum(line.amount_minor for line in lines)
+    rows = _order_lines(check, order, lines, amount, max(0, above))
+    # The digest is that of the first release, whose lines shared an amount in another currency without the shipping.
+    told_rows = _order_lines(check, order, lines, amount) if above and order.currency != currency else rows
     told = (order.member, paid_at, order.currency, order.amount_minor, amount)
     place = [order.market, order.country, order.channel, order.device]
     if order.checkout:
         place.append(order.checkout)
-    digest = _digest(*told, *place, rows)
+    digest = digest_of(*told, *place, told_rows)
+    if above < 0:
+        reason = f"the lines cost {order.amount_minor - above}, the order {order.amount_minor}"
+        check.objection("lines", f"{reason}: tell what was paid for each, and discounts as discount_minor")
     return Checked(order, check.external_id, (order.external_id,), digest, amount, rows, check.first_objection)
 
 
 def _order_lines(
-    check: Check, fact: OrderInput | OrderEditInput, lines: Sequence[OrderLineInput], amount: int
+    check: Check, fact: OrderInput | OrderEditInput, lines: Sequence[OrderLineInput], amount: int, shipping: int = 0
 ) -> list[Line]:
     for index, line in enumerate(lines):
         check.line(index)
@@ -99,7 +106,7 @@ def _order_lines(
         check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
         check.number("discount_minor", line.discount_minor, 0, MAX_AMOUNT)
         check.number("paid_in_points_minor", line.paid_in_points_minor, 0, line.amount_minor)
-    amounts = _program_amounts(check, fact, lines, amount)
+    amounts = program_amounts(check, fact, lines, amount, shipping)
     check.distinct("lines", [line.external_id for line in lines])
     return [
         (
@@ -129,7 +136,7 @@ def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
     edited_at = check.instant("edited_at", edit.edited_at)
     if not edit.lines and not edit.removed:
         check.refuse("lines", "nothing is added and nothing removed")
-    told = [*(line.program_amount_minor for line in edit.lines), *(line.program_amount_minor for line in edit.removed)]
+    told = [line.program_amount_minor for line in edit.lines]
     if edit.currency != frame.currency and None in told:
         reason = f"{edit.currency} needs the amount in {frame.currency} told with each line"
         check.refuse("currency", reason, code="wrong_currency")
@@ -139,62 +146,23 @@ def check_edit(edit: OrderEditInput, frame: Frame) -> Checked[OrderEditInput]:
         for line in edit.removed
         for minor in [line.program_amount_minor]
     ]
-    digest = _digest(edited_at, edit.currency, rows, removed)
+    digest = digest_of(edited_at, edit.currency, rows, removed)
     amount = sum(row[6] for row in rows)
     check.number("lines", max(amount, sum(line.amount_minor for line in edit.lines)), 0, MAX_AMOUNT)
     return Checked(edit, check.external_id, (edit.order, edit.external_id), digest, amount, rows, check.first_objection)
 
 
-def check_refund(refund: RefundInput, frame: Frame) -> Checked[RefundInput]:
-    """Check a refund and fill in what it leaves to its program and to its order.
-
-    Raises: BadFact.
-    """
-    check = Check(refund.external_id, frame)
-    check.new_id(refund.external_id, is_derived=refund.is_derived)
-    check.text("member", refund.member, ID_LENGTH, empty=True)
-    check.text("order", refund.order, ID_LENGTH, empty=True)
-    if not refund.order:  # an order's refund is in its currency
-        check.place("currency", refund.currency)
-    check.currency(refund.currency)
-    refunded_at = check.instant("refunded_at", refund.refunded_at)
-    amount = check.program_amount(refund, refund.currency, frame.currency)
-    rows = _refund_lines(check, refund, amount)
-    told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
-    key = (refund.external_id, refund.member)
-    return Checked(refund, check.external_id, key, _digest(*told, rows), amount, rows, check.first_objection)
-
-
-def _refund_lines(check: Check, refund: RefundInput, amount: int) -> list[Line]:
-    for index, line in enumerate(refund.lines):
-        check.line(index)
-        check.new_id(line.external_id, is_derived=refund.is_derived)
-        check.text("sku", line.sku, CODE_LENGTH, empty=True)
-        check.text("order", line.order, ID_LENGTH, empty=True)
-        check.text("order_line", line.order_line, ID_LENGTH, empty=True)
-        check.number("amount_minor", line.amount_minor, 0, MAX_AMOUNT)
-        if line.units is not None:
-            check.number("units", line.units, 1, MAX_COUNT)
-        if line.order_line and not (line.order or refund.order):
-            check.refuse("order", "an order line is named, but no order")
-    amounts = _program_amounts(check, refund, refund.lines, amount)
-    check.distinct("lines", [line.external_id for line in refund.lines])
-    return [
-        (
-            *(line.external_id, (line.order or refund.order) if line.order_line else "", line.order_line),
-            *(line.sku, line.units, line.amount_minor, program_amount),
-        )
-        for line, program_amount in zip(refund.lines, amounts, strict=True)
-    ]
-
-
-def _program_amounts(
+def program_amounts(
     check: Check,
     fact: OrderInput | OrderEditInput | RefundInput,
     lines: Sequence[OrderLineInput | RefundLineInput],
     amount: int,
+    shipping: int = 0,
 ) -> list[int]:
-    """Return the lines' amounts in the program's currency: told, the same currency's, or a share of the fact's."""
+    """Return the lines' amounts in the program's currency: told, the same currency's, or a share of the fact's.
+
+    shipping: what the fact costs above its lines; it has a share too.
+    """
     told = [line.program_amount_minor for line in lines if line.program_amount_minor is not None]
     currency = check.frame.currency
     if fact.currency == currency or len(told) == len(lines):
@@ -202,7 +170,7 @@ def _program_amounts(
     if told:
         check.line(None)
         check.refuse("lines", "tell the program amount of every line or of none")
-    return allocate(amount, [line.amount_minor for line in lines])
+    return allocate(amount, [*(line.amount_minor for line in lines), shipping])[:-1]
 
 
 def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInput]:
@@ -222,7 +190,7 @@ def check_activity(activity: ActivityInput, frame: Frame) -> Checked[ActivityInp
         check.number("quality", activity.quality, -MAX_QUALITY, MAX_QUALITY)
     key = (activity.member, activity.source, activity.external_id)
     subject = [activity.order, activity.product] if activity.order or activity.product else []
-    digest = _digest(activity.kind, occurred_at, activity.quality, *subject)
+    digest = digest_of(activity.kind, occurred_at, activity.quality, *subject)
     return Checked(activity, check.external_id, key, digest, objection=check.first_objection)
 
 
@@ -238,7 +206,7 @@ def check_credit(credit: CreditInput, frame: Frame) -> Checked[CreditInput]:
     check.number("credits", credit.credits, -MAX_COUNT, MAX_COUNT)
     effective_at = check.instant("effective_at", credit.effective_at)
     return Checked(
-        credit, check.external_id, (credit.member, credit.source, credit.rule), _digest(credit.credits, effective_at)
+        credit, check.external_id, (credit.member, credit.source, credit.rule), digest_of(credit.credits, effective_at)
     )
 
 
@@ -296,6 +264,7 @@ def _derived_id(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def _digest(*content: object) -> bytes:
+def digest_of(*content: object) -> bytes:
+    """Return what tells two contents of a fact apart."""
     canonical = json.dumps(content, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=DIGEST_BYTES).digest()

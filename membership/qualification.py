@@ -157,7 +157,7 @@ _PARTIAL: dict[Metric, str] = {
           WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
       + (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_orderedit f
           WHERE f.member_id = c.member_id AND f.edited_at BETWEEN c.day_at AND c.fact_at)
-      - (SELECT coalesce(sum(program_amount_minor), 0) FROM membership_refund f
+      - (SELECT coalesce(sum(counted_minor), 0) FROM membership_refund f
           WHERE f.member_id = c.member_id AND f.refunded_at BETWEEN c.day_at AND c.fact_at)""",
     "order_count": """
         (SELECT count(*) FROM membership_order f
@@ -181,8 +181,8 @@ _PARTIAL: dict[Metric, str] = {
 _RETURNED_LATER: dict[Metric, str] = {
     "net_spend": """
       - (SELECT coalesce(sum(amount), 0) FROM (
-          SELECT f.program_amount_minor - (
-              SELECT coalesce(sum(l.program_amount_minor), 0) FROM membership_refundline l
+          SELECT f.counted_minor - (
+              SELECT coalesce(sum(l.counted_minor), 0) FROM membership_refundline l
                 JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
                WHERE l.refund_id = f.id AND l.member_id = f.member_id AND b.edit_id IS NOT NULL) AS amount
             FROM membership_refund f
@@ -190,7 +190,7 @@ _RETURNED_LATER: dict[Metric, str] = {
            WHERE f.member_id = c.member_id AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
              AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}
           UNION ALL
-          SELECT l.program_amount_minor FROM membership_refund f
+          SELECT l.counted_minor FROM membership_refund f
             JOIN membership_refundline l ON l.refund_id = f.id AND l.member_id = f.member_id
             JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
             JOIN membership_order o ON o.id = b.order_id AND o.member_id = f.member_id
@@ -198,7 +198,7 @@ _RETURNED_LATER: dict[Metric, str] = {
              AND f.refunded_at > c.fact_at AND f.refunded_at < {until}
              AND o.paid_at <= c.fact_at AND o.local_date >= c.{start}
           UNION ALL
-          SELECT l.program_amount_minor FROM membership_refund f
+          SELECT l.counted_minor FROM membership_refund f
             JOIN membership_refundline l ON l.refund_id = f.id AND l.member_id = f.member_id
             JOIN membership_orderline b ON b.id = l.order_line_id AND b.member_id = f.member_id
             JOIN membership_orderedit e ON e.id = b.edit_id AND e.member_id = f.member_id

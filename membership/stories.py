@@ -144,7 +144,7 @@ def _list_facts(
 _SOURCES: dict[FactKind, tuple[Any, str, str, str | None]] = {
     "order": (Order, "external_id", "paid_at", "program_amount_minor"),
     "order_edit": (OrderEdit, "external_id", "edited_at", "program_amount_minor"),
-    "refund": (Refund, "external_id", "refunded_at", "program_amount_minor"),
+    "refund": (Refund, "external_id", "refunded_at", "counted_minor"),
     "credit": (QualifyingCredit, "source", "effective_at", "credits"),
     "activity": (Activity, "external_id", "occurred_at", None),
 }

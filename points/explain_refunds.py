@@ -27,7 +27,7 @@ def tell_clawback(story: Story) -> Iterator[str]:
     else:
         yield _("On %(day)s, %(source)s took back %(points)s.") % told
     for back in story.taken_back:
-        yield explain_taken_back(back, story.currency)
+        yield explain_taken_back(back)
         yield from _why_other_than_due(back, story)
     yield from tell_taken(story)
     debt = story.moves.changes.get("debt", 0)
@@ -37,13 +37,14 @@ def tell_clawback(story: Story) -> Iterator[str]:
         }
 
 
-def explain_taken_back(back: TakenBack, currency: str) -> str:
-    """Return what a refund line asked back of what its order line had earned by one rule, or of a grant."""
+def explain_taken_back(back: TakenBack) -> str:
+    """Return what a refund asked back of what an order line had earned by one rule, or of a grant."""
+    is_units = back.measure == "units"
     told = {
         "line": back.line,
         "order": back.order,
-        "returned": f"{back.returned:,}" if back.is_units else format_minor(back.returned, currency),
-        "whole": f"{back.whole:,}" if back.is_units else format_minor(back.whole, currency),
+        "returned": f"{back.returned:,}" if is_units else format_minor(back.returned, back.currency),
+        "whole": f"{back.whole:,}" if is_units else format_minor(back.whole, back.currency),
         "part": str(Fraction(back.returned, back.whole)),
         "rule": name_rule(back.rule) if back.rule else "",
         "earned": count_points(back.earned),
@@ -61,10 +62,12 @@ def explain_taken_back(back: TakenBack, currency: str) -> str:
         return join(first, third)
     if not back.line:
         return join(_("It had earned %(earned)s by %(rule)s.") % told, third)
-    if back.is_units:
+    if is_units:
         first = _("Of line %(line)s of order %(order)s, %(returned)s of %(whole)s units have come back.") % told
-    else:
+    elif back.measure == "amount":
         first = _("Of line %(line)s of order %(order)s, %(returned)s of %(whole)s have been refunded.") % told
+    else:
+        first = _("Of the money paid for line %(line)s of order %(order)s, %(returned)s of %(whole)s are back.") % told
     second = _("It had earned %(earned)s by %(rule)s; the share of that is %(share)s, rounded down.") % told
     return join(first, second, third)
 

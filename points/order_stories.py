@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.models import Program
-from membership.models import Order, OrderKey, OrderLine, PastChange, RefundLine
+from membership.models import Order, OrderKey, OrderLine, PastChange, Refund
 from points import rules
 from points.earned_stories import Corrected, Earned, RuleUsed, rule_used, tell_corrected, tell_earned, tier_known
 from points.models import Accrual, AccrualCorrection, AccrualReturn, EarnRuleVersion, SourceKind, Wallet
@@ -177,12 +177,14 @@ def _earned(
 
 
 def _gave_back(accruals: Sequence[Accrual]) -> dict[int, tuple[GaveBack, ...]]:
-    returns = list(AccrualReturn.objects.filter(accrual__in=accruals, points_due__gt=0).order_by("pk"))
-    lines = RefundLine.objects.filter(pk__in={back.source_id for back in returns})
-    refunds = dict(lines.order_by().values_list("pk", "refund__external_id"))
+    asked = AccrualReturn.objects.filter(accrual__in=accruals, points_due__gt=0)
+    returns = list(asked.select_related("transaction").order_by("pk"))
+    of_refund = {back.transaction_id: back.transaction.source_id for back in returns}
+    refunds = dict(Refund.objects.filter(pk__in=set(of_refund.values())).values_list("pk", "external_id"))
     found: dict[int, list[GaveBack]] = defaultdict(list)
     for back in returns:
-        found[back.accrual_id].append(GaveBack(refunds[back.source_id], back.points_due, back.points_taken))
+        refund = refunds[of_refund[back.transaction_id]]
+        found[back.accrual_id].append(GaveBack(refund, back.points_due, back.points_taken))
     return {accrual.pk: tuple(found[accrual.pk]) for accrual in accruals}
 
 

@@ -19,7 +19,7 @@ DECIDED_BY = "decided_by"
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What has come back of what earned after a cause: of an order line after a refund line, as a rule.
+    """What has come back of what earned after a cause: of an order line after a refund, as a rule.
 
     `returned` of `whole`: units or minor units.
     """
@@ -29,7 +29,7 @@ class Return:
     returned: int
     whole: int
     line_kind: SourceKind = SourceKind.ORDER_LINE
-    source_kind: SourceKind = SourceKind.REFUND_LINE
+    source_kind: SourceKind = SourceKind.REFUND
 
 
 @dataclass(frozen=True, slots=True)

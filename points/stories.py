@@ -1,14 +1,15 @@
 """What explains a transaction, read whole: the rules and the tier of its time, its lots and where they came from."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django.db.models import Max, QuerySet, Sum
 
 from core.models import Program
-from membership.models import RefundLine
-from points.earned_stories import Corrected, Earned, RuleUsed, line_names, read_rule, tell_corrected, tell_earned
+from membership.models import OrderLine, RefundLine
+from points.earned_stories import Corrected, Earned, RuleUsed, read_rule, tell_corrected, tell_earned
 from points.models import (
     SEQ_BITS,
     Accrual,
@@ -54,19 +55,24 @@ class Taken:
     points: int
 
 
+Measure = Literal["units", "amount", "money"]
+
+
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """What a refund line asked back of an accrual: `returned` of `whole` has come back, in units or minor units.
+    """What a refund asked back of an accrual: `returned` of `whole` has come back.
 
-    Of a grant there is no rule, and neither order nor line; of an activity neither order nor line. `before`: what
-    earlier refunds asked. `due`: what this one asks. `owed`: that without what had expired (None: recorded before this
-    was kept). `taken`: what the account gave.
+    measure: of the line's units, of its amount or of the part of it that was paid in money, in minor units of
+    `currency`. Of a grant there is no rule, and neither order nor line; of an activity neither order nor line.
+    `before`: what earlier refunds asked. `due`: what this one asks. `owed`: that without what had expired (None:
+    recorded before this was kept). `taken`: what the account gave.
     """
 
     order: str
     line: str
     rule: RuleUsed | None
-    is_units: bool
+    measure: Measure
+    currency: str
     returned: int
     whole: int
     earned: int
@@ -155,6 +161,16 @@ def _judged_at(transaction: LedgerTransaction) -> datetime:
     return latest
 
 
+def _measure(back: AccrualReturn, line: OrderLine, by_units: Collection[int]) -> Measure:
+    """Return what the share of an order line is of. by_units: refund lines, which returns named in earlier releases."""
+    if back.source_kind == SourceKind.REFUND_LINE:
+        return "units" if back.source_id in by_units else "amount"
+    amounts = {line.amount_minor, line.amount_minor - line.paid_in_points_minor}
+    if back.whole == line.units and (back.whole not in amounts or back.returned <= line.returned_units):
+        return "units"
+    return "amount" if back.whole == line.amount_minor else "money"
+
+
 def _lots(lot_ids: set[int]) -> dict[int, LotOrigin]:
     lots = list(Lot.objects.filter(pk__in=lot_ids))
     opened_by = with_source(LedgerTransaction.objects.filter(pk__in={lot.transaction_id for lot in lots}))
@@ -178,24 +194,27 @@ def _taken_back(
 ) -> tuple[TakenBack, ...]:
     if not returns:
         return ()
-    lines = line_names(back.accrual.source_id for back in returns if back.accrual.rule_version_id)
-    refund_lines = RefundLine.objects.filter(pk__in={back.source_id for back in returns}, units__isnull=False)
-    by_units = set(refund_lines.values_list("pk", flat=True))
+    accruals = (back.accrual for back in returns)
+    line_ids = {accrual.source_id for accrual in accruals if accrual.source_kind == SourceKind.ORDER_LINE}
+    lines = OrderLine.objects.select_related("order").in_bulk(line_ids)
+    of_lines = [back.source_id for back in returns if back.source_kind == SourceKind.REFUND_LINE]
+    by_units = set(RefundLine.objects.filter(pk__in=of_lines, units__isnull=False).values_list("pk", flat=True))
     earlier: QuerySet[Any] = AccrualReturn.objects.filter(
         accrual__in={back.accrual_id for back in returns}, pk__lt=transaction_id
     )
     before = dict(earlier.order_by().values_list("accrual_id").annotate(Sum("points_due")))
     told = []
     for back in returns:
-        is_grant = back.accrual.rule_version_id is None
         is_line = back.accrual.source_kind == SourceKind.ORDER_LINE
-        order, line = lines[back.accrual.source_id] if is_line else ("", "")
+        line = lines[back.accrual.source_id] if is_line else None
+        is_old = back.source_kind == SourceKind.REFUND_LINE
         told.append(
             TakenBack(
-                order=order,
-                line=line,
-                rule=None if is_grant else read_rule(back.accrual, program),
-                is_units=is_grant or back.source_id in by_units,
+                order=line.order.external_id if line else "",
+                line=line.external_id if line else "",
+                rule=read_rule(back.accrual, program) if back.accrual.rule_version_id else None,
+                measure=_measure(back, line, by_units) if line else "units",
+                currency=line.order.currency if line and not is_old else program.currency,
                 returned=back.returned,
                 whole=back.whole,
                 earned=back.accrual.points,

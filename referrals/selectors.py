@@ -18,12 +18,12 @@ _WORTH = """
     SELECT o.id, o.paid_at, o.market, CASE WHEN o.returned_at IS NOT NULL THEN 0 ELSE (o.program_amount_minor
         + coalesce((SELECT sum(e.program_amount_minor) FROM membership_orderedit e
             WHERE e.order_id = o.id AND e.member_id = o.member_id), 0)
-        - coalesce((SELECT sum(r.program_amount_minor) FROM membership_refund r
-            WHERE r.order_id = o.id AND r.member_id = o.member_id), 0)
-        - coalesce((SELECT sum(l.program_amount_minor) FROM membership_refundline l
+        - coalesce((SELECT sum(r.counted_minor - coalesce((SELECT sum(l.counted_minor) FROM membership_refundline l
+                WHERE l.refund_id = r.id AND l.member_id = r.member_id AND l.order_line_id IS NOT NULL), 0))
+            FROM membership_refund r WHERE r.order_id = o.id AND r.member_id = o.member_id), 0)
+        - coalesce((SELECT sum(l.counted_minor) FROM membership_refundline l
             JOIN membership_orderline ol ON ol.id = l.order_line_id AND ol.member_id = l.member_id
-            JOIN membership_refund r ON r.id = l.refund_id AND r.member_id = l.member_id
-            WHERE ol.order_id = o.id AND ol.member_id = o.member_id AND r.order_id IS DISTINCT FROM o.id), 0)
+            WHERE ol.order_id = o.id AND ol.member_id = o.member_id), 0)
         )::bigint END AS net_minor
     FROM membership_order o WHERE o.member_id = %s"""
 _FIRST_WORTHY = "SELECT * FROM (" + _WORTH + ") worth WHERE net_minor >= %s ORDER BY paid_at, id LIMIT 1"  # noqa: S608 constants

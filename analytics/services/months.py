@@ -250,7 +250,7 @@ WITH fact AS (
     SELECT e.member_id, e.local_date, 0, e.program_amount_minor
     FROM membership_orderedit e JOIN membership_member m ON m.id = e.member_id WHERE m.program_id = %(program)s
     UNION ALL
-    SELECT member_id, local_date, 0, -program_amount_minor
+    SELECT member_id, local_date, 0, -counted_minor
     FROM membership_refund WHERE program_id = %(program)s AND member_id IS NOT NULL
 ), done AS (
     SELECT member_id, date_trunc('month', local_date::timestamp)::date AS month,

@@ -149,6 +149,7 @@ def reverse(
     member_id: int,
     order_id: int,
     lines: Mapping[str, tuple[int, int]],
+    is_whole: bool,
     is_cancelled: bool = False,
     at: datetime,
 ) -> int:
@@ -157,23 +158,24 @@ def reverse(
     is_cancelled: the shop cancelled what was left of the order, the member returned nothing now.
 
     `lines`: every line of the order by its key in the basket, with how much of it has come back in all (`returned` of
-    `whole`, units or minor units). Of each line's discount, `floor(discount x returned / whole)` is reversed. When
-    the whole order has come back, so has the redemption; what becomes of the claim its version says.
+    `whole`, units or minor units). Of each line's discount, `floor(discount x returned / whole)` is reversed.
+    `is_whole`: the order has come back. So has a redemption then, if all of its discounts have; what becomes of the
+    claim its version says.
 
     Units: minor units of the order's currency.
     Locks: the member; then the counters that are given back to, ascending by definition.
     Idempotency: cumulative; the same again reverses nothing more.
     """
     lock_members([member_id])
-    # A line of no price and no unit that came back stands in nobody's way.
-    is_whole = any(back for back, _ in lines.values()) and all(back >= whole for back, whole in lines.values())
     used = Redemption.objects.filter(member=member_id, order_id=order_id, state=RedemptionState.COMMITTED)
     total = 0
     restored = []
     for redemption in used.select_related("claim").order_by("pk"):
         back = _reverse_lines(redemption, lines)
         total += back
-        if is_whole:
+        # What it made free is back with its units alone, while the order is back without them.
+        is_back = is_whole and not redemption.lines.filter(reversed_minor__lt=F("discount_minor")).exists()
+        if is_back:
             redemption.state, redemption.reversed_at = RedemptionState.REVERSED, at
             redemption.outcome = restoring.give_back_use(
                 program=program, redemption=redemption, is_cancelled=is_cancelled, at=at
@@ -181,11 +183,11 @@ def reverse(
             redemption.save(update_fields=["state", "reversed_at", "outcome"])
             if redemption.outcome != ReturnOutcome.KEPT:
                 restored.append(redemption)
-        if back or is_whole:
+        if back or is_back:
             payload = {
                 "redemption": redemption.pk,
                 "reversed_minor": back,
-                "is_whole": is_whole,
+                "is_whole": is_back,
                 "at": at.isoformat(),
             }
             outbox.publish(program_id=program.pk, topic="coupons.reversed", payload=payload, at=at)

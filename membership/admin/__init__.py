@@ -28,6 +28,8 @@ from membership.models import (
     RefundLine,
     TierPeriod,
 )
+from membership.order_returns import read
+from membership.returns import OrderReturned
 from membership.stories import find_story
 
 # A search shows what belongs to this many members at most.
@@ -154,6 +156,10 @@ class OrderLineInline(ReadOnlyInline):
     related = ("order__program",)
     ordering = ("position",)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._returned: dict[int, OrderReturned] = {}
+
     @admin.display(description=_("Amount"))
     def amount(self, line: OrderLine) -> str:
         return format_minor(line.amount_minor, line.order.currency)
@@ -172,7 +178,10 @@ class OrderLineInline(ReadOnlyInline):
 
     @admin.display(description=_("Refunded"))
     def returned(self, line: OrderLine) -> str:
-        return format_minor(line.returned_minor, line.order.program.currency)
+        # An inline is made anew for each page, which shows one order.
+        if line.order_id not in self._returned:
+            self._returned[line.order_id] = read([line.order_id])[line.order_id].work_out()
+        return format_minor(self._returned[line.order_id].lines[line.pk].returned_minor, line.order.currency)
 
 
 class _FactAdmin(OfMemberAdmin):
@@ -199,7 +208,7 @@ class OrderAdmin(_OrderColumns, _FactAdmin):
 
 class RefundLineInline(ReadOnlyInline):
     model = RefundLine
-    fields = ("external_id", "sku", "units", "amount", "of_line", "returned_units", "returned")
+    fields = ("external_id", "sku", "units", "amount", "of_line")
     tab = False
     related = ("refund__program", "order_line__order")
     ordering = ("id",)
@@ -217,11 +226,6 @@ class RefundLineInline(ReadOnlyInline):
             "line": matched.external_id,
             "order": matched.order.external_id,
         }
-
-    @admin.display(description=_("Refunded of the line so far"))
-    def returned(self, line: RefundLine) -> str:
-        known = line.returned_minor is not None
-        return format_minor(line.returned_minor or 0, line.refund.program.currency) if known else "-"
 
 
 @admin.register(Refund)

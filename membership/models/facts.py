@@ -26,7 +26,8 @@ class OrderKey(models.Model):
 class Order(models.Model):
     """A paid order as the storefront told it. Without a member it is a guest's: kept, earns nothing.
 
-    `returned_at` is set by the refund that brought back the last unit; a late edit that adds a line takes it away.
+    `returned_at` is the instant of the refund since which all of it is back (`membership/returns.py`); a late refund
+    may move it, a late edit that adds a line takes it away.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
@@ -94,7 +95,7 @@ class OrderEdit(models.Model):
 
 
 class OrderLine(models.Model):
-    """One paid line. What came back is counted here so that the database can refuse a unit too many.
+    """One paid line. The units that came back are counted here so that the database can refuse one too many.
 
     `paid_in_points_minor` is the part of the amount that was paid in points: it counts as spend and earns nothing.
     A line that an edit added after payment names the edit and counts from its instant on. The member is the order's,
@@ -117,7 +118,6 @@ class OrderLine(models.Model):
         "OrderEdit", models.PROTECT, related_name="lines", null=True, db_index=False, db_constraint=False
     )
     returned_units = models.PositiveIntegerField(default=0)
-    returned_minor = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ["order", "position"]
@@ -143,7 +143,11 @@ class OrderLine(models.Model):
 
 
 class Refund(models.Model):
-    """Money given back. It counts against its member's spend on its own day, whether or not it names an order."""
+    """Money given back. It counts against its member's spend on its own day, whether or not it names an order.
+
+    `program_amount_minor` is what was recorded; `counted_minor` is what counts: the share of its orders' program
+    amounts, which a refund dated before it may still change (`membership/returns.py::count_against_spend`).
+    """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
     member = models.ForeignKey(Member, models.PROTECT, related_name="refunds", null=True, db_index=False)
@@ -154,6 +158,7 @@ class Refund(models.Model):
     currency = models.CharField(max_length=3)
     amount_minor = models.BigIntegerField()
     program_amount_minor = models.BigIntegerField()
+    counted_minor = models.BigIntegerField()
     content_digest = models.BinaryField(max_length=16)
     recorded_at = models.DateTimeField()
 
@@ -177,11 +182,7 @@ class Refund(models.Model):
 
 
 class RefundLine(models.Model):
-    """What came back of one order line: units, or money alone when `units` is empty.
-
-    `returned_units` and `returned_minor` are the line's totals after this refund line, in the order in
-    which refunds are dated when they arrive together: the share from which clawback is computed.
-    """
+    """What came back of one order line: units, or money alone when `units` is empty. Amounts: as of `Refund`."""
 
     refund = models.ForeignKey(Refund, models.PROTECT, related_name="lines", db_index=False)
     member = models.ForeignKey(Member, models.PROTECT, related_name="+", null=True, db_index=False, db_constraint=False)
@@ -191,8 +192,7 @@ class RefundLine(models.Model):
     units = models.PositiveIntegerField(null=True)
     amount_minor = models.BigIntegerField()
     program_amount_minor = models.BigIntegerField()
-    returned_units = models.PositiveIntegerField(null=True)
-    returned_minor = models.BigIntegerField(null=True)
+    counted_minor = models.BigIntegerField()
 
     class Meta:
         ordering = ["refund", "id"]

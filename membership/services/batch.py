@@ -13,6 +13,7 @@ from core.calendar import local_date
 from core.models import Program
 from core.services import outbox
 from membership.fact_inputs import BadFact
+from membership.returns import ReturnChange
 
 _MEMBERS = "SELECT external_id, id FROM membership_member WHERE program_id = %s AND external_id = ANY(%s)"
 _OPEN_PROGRAM = "UPDATE core_program SET opened_at = %s WHERE id = %s AND opened_at IS NULL"
@@ -35,13 +36,15 @@ _ADD_TO_DAYS = """
 class RecordedFacts:
     """What a call wrote: ids of new rows only. `repeated` facts were recorded before with the same content.
 
-    `first_fact_at` gives for each member id the earliest instant of a new fact.
+    `returns`: what each new refund changed of an order, by the refund's id, in the order of dates.
+    `first_fact_at` gives for each member id the earliest instant of a new fact, or of one that counts otherwise now.
     """
 
     order_ids: list[int] = field(default_factory=list)
     edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
+    returns: Sequence[tuple[int, ReturnChange]] = ()
     repeated: int = 0
     first_fact_at: dict[int, datetime] = field(default_factory=dict)
 
@@ -69,6 +72,7 @@ class Batch:
     edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
+    returns: list[tuple[int, ReturnChange]] = field(default_factory=list)
     new: int = 0
     first_fact_at: dict[int, datetime] = field(default_factory=dict)
     _days: dict[tuple[int, date], DaySums] = field(default_factory=dict)
@@ -95,16 +99,18 @@ class Batch:
         return local_date(at, self.program.time_zone)
 
     def note(self, member_id: int | None, at: datetime) -> DaySums:
-        """Take note of a new fact and return the day it adds to; a guest's day is kept nowhere."""
+        """Take note of a new fact and return the day it adds to."""
         self.new += 1
-        if member_id is not None:
-            self.first_fact_at[member_id] = min(at, self.first_fact_at.get(member_id, at))
-        return self.day(member_id, at)
+        return self.change(member_id, at)
 
-    def day(self, member_id: int | None, at: datetime) -> DaySums:
-        """Return what this call adds to the day of an instant."""
+    def change(self, member_id: int | None, at: datetime) -> DaySums:
+        """Take note that what happened then counts otherwise from now on, and return the day it adds to.
+
+        A guest's day is kept nowhere.
+        """
         if member_id is None:
             return DaySums()
+        self.first_fact_at[member_id] = min(at, self.first_fact_at.get(member_id, at))
         return self._days.setdefault((member_id, self.local_date(at)), DaySums())
 
     def finish(self, *, told: int) -> RecordedFacts:
@@ -122,6 +128,7 @@ class Batch:
             edit_ids=self.edit_ids,
             refund_ids=self.refund_ids,
             activity_ids=self.activity_ids,
+            returns=self.returns,
             repeated=told - self.new,
             first_fact_at=self.first_fact_at,
         )

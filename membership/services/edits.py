@@ -13,13 +13,15 @@ from django.db.models import QuerySet
 
 from core.models import Program
 from membership import locks
-from membership.fact_checks import Checked, check_edit, check_refund, edit_refund_id, refuse_objections
+from membership.fact_checks import Checked, check_edit, edit_refund_id, refuse_objections
 from membership.fact_inputs import BadFact, FactConflict, OrderEditInput, RefundInput, RefundLineInput
 from membership.field_checks import frame_of
 from membership.models import Order, OrderEdit, OrderKey, OrderLine
+from membership.refund_checks import check_refund
 from membership.services.batch import Batch, RecordedFacts, open_batch
 from membership.services.orders import write_lines
-from membership.services.refunds import read_orders, record_refunds
+from membership.services.refunds import record_refunds
+from membership.services.returning import recount
 
 
 @transaction.atomic
@@ -103,9 +105,8 @@ def _add(batch: Batch, order: Order, edit: Checked[OrderEditInput]) -> None:
     write_lines(
         (order.pk, order.member_id, row.pk, (name, last + position, *rest)) for name, position, *rest in edit.lines
     )
-    if order.returned_at is not None and read_orders([order.pk])[0].back_at is None:
-        batch.day(order.member_id, order.returned_at).orders_returned -= 1
-        Order.objects.filter(pk=order.pk).update(returned_at=None)
+    if order.returned_at is not None or order.currency != batch.program.currency:
+        recount(batch, order.pk)
 
 
 def _refuse_known_lines(edit: OrderEditInput, lines: QuerySet[OrderLine]) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from core.models import Program
-from membership.fact_checks import check_activity, check_credit, check_order, check_refund, take_once
+from membership.fact_checks import check_activity, check_credit, check_order, take_once
 from membership.fact_inputs import (
     ActivityInput,
     BadFact,
@@ -24,6 +24,7 @@ from membership.fact_inputs import (
     RemovedLineInput,
 )
 from membership.field_checks import frame_of
+from membership.refund_checks import check_refund
 from membership.services.activities import record_activities, record_qualifying_credits
 from membership.services.batch import RecordedFacts, open_batch
 from membership.services.orders import record_orders

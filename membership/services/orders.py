@@ -32,7 +32,7 @@ _ORDER_COLUMNS = (
     *("content_digest", "recorded_at", *_ORDER_TEXTS),
 )
 _LINE_COLUMNS = (
-    *("order_id", "member_id", "edit_id", "returned_units", "returned_minor", "external_id", "position", "sku"),
+    *("order_id", "member_id", "edit_id", "returned_units", "external_id", "position", "sku"),
     *("category", "units", "amount_minor", "program_amount_minor", "discount_minor"),
     *("paid_in_points_minor", "program_paid_in_points_minor"),
 )
@@ -117,4 +117,4 @@ def _order_row(
 
 
 def _line_row(order_id: int, member_id: int | None, edit_id: int | None, line: Line) -> tuple[Any, ...]:
-    return (order_id, member_id, edit_id, 0, 0, *line)
+    return (order_id, member_id, edit_id, 0, *line)

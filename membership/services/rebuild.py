@@ -23,7 +23,7 @@ _DAY_MISMATCHES = """
         FROM membership_order o
         WHERE o.program_id = %(program)s AND o.member_id IS NOT NULL AND o.returned_at IS NOT NULL
         UNION ALL
-        SELECT r.member_id, r.local_date, 0, 0, 0, r.program_amount_minor, 0, 0
+        SELECT r.member_id, r.local_date, 0, 0, 0, r.counted_minor, 0, 0
         FROM membership_refund r WHERE r.program_id = %(program)s AND r.member_id IS NOT NULL
         UNION ALL
         SELECT c.member_id, c.local_date, 0, 0, 0, 0, c.credits, 0
@@ -47,14 +47,13 @@ _DAY_MISMATCHES = """
     ORDER BY member_id, day"""
 
 _LINE_MISMATCHES = """
-    SELECT l.id, l.returned_units, l.returned_minor, back.units, back.minor
+    SELECT l.id, l.returned_units, back.units
     FROM membership_orderline l
     JOIN membership_order o ON o.id = l.order_id
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(r.units), 0), coalesce(sum(r.program_amount_minor), 0)
-        FROM membership_refundline r WHERE r.order_line_id = l.id
-    ) AS back (units, minor)
-    WHERE o.program_id = %(program)s AND (l.returned_units, l.returned_minor) <> (back.units, back.minor)
+        SELECT coalesce(sum(r.units), 0) FROM membership_refundline r WHERE r.order_line_id = l.id
+    ) AS back (units)
+    WHERE o.program_id = %(program)s AND l.returned_units <> back.units
     ORDER BY l.id"""
 
 
@@ -73,13 +72,11 @@ class DayMismatch:
 
 @dataclass(frozen=True, slots=True)
 class LineMismatch:
-    """An order line whose returned totals differ from its refund lines."""
+    """An order line whose returned units differ from its refund lines."""
 
     order_line_id: int
     kept_units: int
-    kept_minor: int
     expected_units: int
-    expected_minor: int
 
 
 def find_day_mismatches(program: Program) -> list[DayMismatch]:
@@ -90,7 +87,7 @@ def find_day_mismatches(program: Program) -> list[DayMismatch]:
 
 
 def find_line_mismatches(program: Program) -> list[LineMismatch]:
-    """Return the order lines whose returned units or money differ from their refund lines."""
+    """Return the order lines whose returned units differ from their refund lines."""
     with connection.cursor() as cursor:
         cursor.execute(_LINE_MISMATCHES, {"program": program.pk})
         return [LineMismatch(*map(int, row)) for row in cursor.fetchall()]

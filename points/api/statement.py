@@ -107,10 +107,10 @@ class AllocationAnswer(Answer):
 
 
 class ReturnAnswer(Answer):
-    """What a refund line asked back of what an order line had earned by a rule, and what was taken.
+    """What a refund asked back of what an order line had earned by a rule, and what was taken.
 
-    `returned` of `whole` has come back with it, in units or in minor units of the program's currency. Of what a
-    referral had given, order, line and rule are null.
+    `returned` of `whole` has come back with it: of the line's units, or in minor units of the order's currency of its
+    amount or of the part of that which was paid in money. Of what a referral had given, order, line and rule are null.
     """
 
     order: str | None
@@ -289,7 +289,7 @@ def _show_return(back: TakenBack) -> dict[str, Any]:
         "order_line": back.line or None,
         "rule": back.rule.code if back.rule else None,
         "rule_version": back.rule.version if back.rule else None,
-        "unit": "units" if back.is_units else "minor",
+        "unit": "units" if back.measure == "units" else "minor",
         "returned": back.returned,
         "whole": back.whole,
         "points_due": back.due,

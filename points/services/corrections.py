@@ -17,8 +17,9 @@ from django.db import connection, transaction
 
 from core.models import Corrections, Program
 from core.services import outbox
-from membership import locks
-from membership.models import Evaluation, PastChange
+from membership import locks, order_returns
+from membership.models import Evaluation, OrderEdit, PastChange
+from membership.returns import Share
 from membership.services import past_changes
 from points.models import AccrualReason, SourceKind, TransactionKind
 from points.postings import Correction, Posting
@@ -64,13 +65,6 @@ _STANDING = """
         ORDER BY r.returned::numeric / r.whole DESC LIMIT 1) back ON true
     WHERE a.rule_version_id IS NOT NULL"""
 
-# What has come back of each line: the greater of the shares of units and of money.
-_SHARES = """
-    SELECT l.id, l.returned_units, l.units, least(l.returned_minor, l.program_amount_minor), l.program_amount_minor
-    FROM membership_orderline l
-    WHERE (l.returned_units > 0 OR l.returned_minor > 0) AND (l.order_id = ANY (%(orders)s) OR l.order_id IN (
-        SELECT order_id FROM membership_orderedit WHERE id = ANY (%(edits)s)))"""
-
 
 @dataclass(slots=True)
 class Corrected:
@@ -87,15 +81,6 @@ class Source(NamedTuple):
     source_kind: int
     source_id: int
     rule_version_id: int | None
-
-
-class Share(NamedTuple):
-    returned: int
-    whole: int
-
-    def leaves(self, points: int) -> int:
-        """Return what is left of points of which this share has come back."""
-        return points - points * self.returned // self.whole
 
 
 NONE_BACK = Share(0, 1)
@@ -132,7 +117,7 @@ class Difference:
 
     @property
     def change(self) -> int:
-        return self.share.leaves(self.accrual.points) - (self.standing.stands if self.standing else 0)
+        return self.accrual.points - self.share.of(self.accrual.points) - (self.standing.stands if self.standing else 0)
 
     @property
     def is_upward(self) -> bool:
@@ -266,7 +251,7 @@ def _posting(
             Correction(
                 accrual_id=one.standing.accrual_id if one.standing else 0,
                 accrual=one.accrual,
-                returned=one.share.returned,
+                returned=one.share.part,
                 whole=one.share.whole,
                 fact_kind=note.fact_kind,
                 fact_id=note.fact_id,
@@ -337,11 +322,8 @@ def _read_standing(facts: Facts) -> dict[tuple[int, int], dict[int, dict[Source,
 
 
 def _read_shares(facts: Facts) -> dict[int, Share]:
-    with connection.cursor() as cursor:
-        cursor.execute(_SHARES, {"orders": facts.orders, "edits": facts.edits})
-        rows = cursor.fetchall()
-    found = {}
-    for line_id, units_back, units, back, paid in rows:
-        by_units, by_money = Share(units_back, units), Share(back, paid)
-        found[line_id] = by_money if paid and back * units > units_back * paid else by_units
-    return found
+    """Return what of what each line earned is taken back for what came back of its order."""
+    edited = OrderEdit.objects.filter(pk__in=facts.edits).values_list("order_id", flat=True) if facts.edits else ()
+    orders = order_returns.read({*facts.orders, *edited})
+    returned = (state.work_out() for state in orders.values() if state.parts)
+    return {line_id: line.of_earned for found in returned for line_id, line in found.lines.items()}

@@ -15,11 +15,13 @@ from core.money import BPS
 from core.versions import in_force
 from membership.definitions import LadderDefinition
 from membership.models import Ladder, LadderVersion
+from membership.returns import OrderReturned, ReturnChange, Share
 from membership.selectors import tier_held
 from points import rules
 from points.definitions import EarnRuleDefinition, WalletPolicy
 from points.models import EarnRule, SourceKind, TransactionKind, Wallet, WalletVersion
 from points.postings import Posting, Return
+from points.returns import read_asked
 from points.services.daily_pay import Payable, take_days
 from points.services.posting import post_batch
 
@@ -173,11 +175,12 @@ def earn(
     order_ids: Sequence[int] = (),
     edit_ids: Sequence[int] = (),
     activity_ids: Sequence[int] = (),
-    refund_ids: Sequence[int] = (),
+    returns: Sequence[tuple[int, ReturnChange]] = (),
     at: datetime,
 ) -> int:
     """Post what new facts earn and take back, in the order of their instants; orders and edits come before refunds.
 
+    returns: what new refunds changed, by the refund's id.
     Units: `at` is the recording instant. Raises, Locks: as `posting.post_batch`.
     Idempotency: each fact is its posting's key.
     """
@@ -185,7 +188,7 @@ def earn(
     worked_out = work_out(terms, order_ids=order_ids, edit_ids=edit_ids, activity_ids=activity_ids)
     postings = [
         *(posting for fact, found in worked_out for posting in _earnings(terms, fact, found)),
-        *_refund_postings(terms, refund_ids),
+        *_refund_postings(terms, returns),
     ]
     postings.sort(key=lambda posting: (posting.effective_at, _RANK[posting.source_kind], posting.source_id))
     return post_batch(program_id=program.pk, postings=postings, at=at)
@@ -280,47 +283,60 @@ def _earnings(terms: Terms, fact: Fact, found: Earnings) -> Iterator[Posting]:
             )
 
 
-def _refund_postings(terms: Terms, refund_ids: Sequence[int]) -> Iterator[Posting]:
+def _refund_postings(terms: Terms, returns: Sequence[tuple[int, ReturnChange]]) -> Iterator[Posting]:
     """Yield one clawback of each refund for each wallet that order lines earn in.
 
-    The share that has come back is units of units, or amount of amount where the refund line names no units: the part
-    paid in points belongs to both.
+    It names the lines of which more has come back than the ledger has been asked for: those of the refund, those over
+    which its sum or an earlier one is spread now, and those of refunds that were recorded under other rules.
     Where the lines have earned nothing in the wallet, the ledger writes nothing.
     """
-    if not refund_ids:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT r.id, r.refunded_at, l.member_id, l.id, rl.id,
-                CASE WHEN rl.units IS NULL THEN least(rl.returned_minor, l.program_amount_minor)
-                    ELSE rl.returned_units END,
-                CASE WHEN rl.units IS NULL THEN l.program_amount_minor ELSE l.units END
-            FROM membership_refund r
-            JOIN membership_refundline rl ON rl.refund_id = r.id
-            JOIN membership_orderline l ON l.id = rl.order_line_id
-            WHERE r.id = ANY(%s) AND l.member_id IS NOT NULL
-            ORDER BY r.refunded_at, r.external_id, rl.id""",
-            [list(refund_ids)],
-        )
-        rows = cursor.fetchall()
-    returns: dict[tuple[int, datetime, int], list[Return]] = defaultdict(list)
-    for refund_id, refunded_at, member_id, line_id, refund_line_id, returned, whole in rows:
-        if whole:
-            returns[refund_id, refunded_at, member_id].append(Return(line_id, refund_line_id, returned, whole))
-    for (refund_id, refunded_at, member_id), parts in returns.items():
+    back: dict[tuple[int, int], list[ReturnChange]] = defaultdict(list)
+    for refund_id, change in returns:
+        if change.after.order.member_id is not None:
+            back[refund_id, change.after.order.member_id].append(change)
+    asked = _Asked([change for changes in back.values() for change in changes])
+    for (refund_id, member_id), changes in back.items():
+        refunded_at = changes[0].refunded_at
         for wallet_id in terms.order_wallets:
-            yield Posting(
-                kind=TransactionKind.CLAWBACK,
-                member_id=member_id,
-                wallet_id=wallet_id,
-                key=f"clawback:{refund_id}",
-                effective_at=refunded_at,
-                source_kind=SourceKind.REFUND,
-                source_id=refund_id,
-                policy=terms.policy_at(wallet_id, refunded_at).clawback,
-                returns=parts,
-            )
+            parts = [part for change in changes for part in asked.more_of(wallet_id, change, refund_id)]
+            if parts:
+                yield Posting(
+                    kind=TransactionKind.CLAWBACK,
+                    member_id=member_id,
+                    wallet_id=wallet_id,
+                    key=f"clawback:{refund_id}",
+                    effective_at=refunded_at,
+                    source_kind=SourceKind.REFUND,
+                    source_id=refund_id,
+                    policy=terms.policy_at(wallet_id, refunded_at).clawback,
+                    returns=parts,
+                )
+
+
+class _Asked:
+    """What the ledger has been asked back of orders that new refunds touch. Where none came before them: nothing."""
+
+    def __init__(self, changes: Sequence[ReturnChange]) -> None:
+        touched = {change.after.order.id: change.before for change in reversed(changes)}
+        returned_before = [found for found in touched.values() if _shares(found)]
+        self._accruals = read_asked([line_id for found in returned_before for line_id in found.lines])
+
+    def more_of(self, wallet_id: int, change: ReturnChange, refund_id: int) -> Iterator[Return]:
+        """Yield the lines of which a wallet is to be asked for more after a refund."""
+        before = _shares(change.before)
+        for line_id, share in _shares(change.after).items():
+            accruals = self._accruals[wallet_id, line_id]
+            is_behind = any(accrual.is_behind(share) for accrual in accruals)
+            if is_behind or line_id not in before or share.exceeds(before[line_id]):
+                yield Return(line_id, refund_id, *share)
+            for accrual in accruals:
+                accrual.ask(share)
+
+
+def _shares(found: OrderReturned) -> dict[int, Share]:
+    """Return the shares of what lines earned that are taken back, of lines of which something is."""
+    shares = {line_id: line.of_earned for line_id, line in found.lines.items()}
+    return {line_id: share for line_id, share in shares.items() if share.part}
 
 
 def _read(query: str, ids: Sequence[int]) -> list[tuple[Any, ...]]:

@@ -12,7 +12,8 @@ from django.utils.translation import gettext
 from core.money import format_minor
 from membership.admin import evidence_words
 from membership.explain import explain_held, explain_not_held
-from membership.models import Ladder, Member, Order, OrderLine, Refund, RefundLine, TierOverride, TierPeriod
+from membership.models import Ladder, Member, Order, OrderLine, Refund, TierOverride, TierPeriod
+from membership.order_returns import read
 from membership.selectors import Path, Step
 from membership.services import overrides
 from membership.stories import TierStory, find_story
@@ -99,7 +100,7 @@ def list_orders(member: Member) -> list[OrderSection]:
     lines: dict[int, list[OrderLine]] = defaultdict(list)
     for line in OrderLine.objects.filter(order__in=orders, member=member).order_by("position"):
         lines[line.order_id].append(line)
-    refunds = _list_refunds(member, orders)
+    refunds = _list_refunds(orders)
     return [
         OrderSection(
             order,
@@ -111,23 +112,18 @@ def list_orders(member: Member) -> list[OrderSection]:
     ]
 
 
-def _list_refunds(member: Member, orders: list[Order]) -> dict[int, list[tuple[Refund, int]]]:
-    """Return the refunds of each order with what they gave back of it: by their lines, or by the order they name."""
-    amounts: dict[tuple[int, int], int] = defaultdict(int)
-    known: dict[int, Refund] = {}
-    lines = RefundLine.objects.filter(member=member, order_line__order__in=orders)
-    for line in lines.select_related("refund", "order_line"):
-        if line.order_line is not None:
-            known[line.refund_id] = line.refund
-            amounts[line.order_line.order_id, line.refund_id] += line.amount_minor
-    for refund in Refund.objects.filter(member=member, order__in=orders):
-        if refund.pk not in known and refund.order_id is not None:
-            known[refund.pk] = refund
-            amounts[refund.order_id, refund.pk] = refund.amount_minor
-    found: dict[int, list[tuple[Refund, int]]] = defaultdict(list)
-    for (order_id, refund_id), minor in sorted(amounts.items(), key=lambda item: known[item[0][1]].refunded_at):
-        found[order_id].append((known[refund_id], minor))
-    return found
+def _list_refunds(orders: list[Order]) -> dict[int, list[tuple[Refund, int]]]:
+    """Return the refunds of each order in the order of their dates, with what each tells of it."""
+    told: dict[int, dict[int, int]] = {}
+    for order_id, state in read([order.pk for order in orders]).items():
+        amounts = told[order_id] = defaultdict(int)
+        for part in state.parts:
+            amounts[part.refund_id or 0] += part.amount_minor
+    known = Refund.objects.in_bulk({refund_id for amounts in told.values() for refund_id in amounts})
+    return {
+        order_id: [(known[refund_id], minor) for refund_id, minor in amounts.items()]
+        for order_id, amounts in told.items()
+    }
 
 
 def list_tier_periods(member: Member) -> list[Period]:

@@ -1,6 +1,5 @@
 """Facts as the API shows them, and what followed from them."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
@@ -8,13 +7,17 @@ from typing import Any, Literal
 from core.api.pages import PageOf
 from core.api.types import Answer, Outcome
 from membership.models import Activity, Order, OrderEdit, OrderLine, Refund
-from storefront.services.checkouts.giving_back import Split, split_refunds
+from storefront.refund_splits import Splits, read_splits
 
 OrderStatus = Literal["paid", "returned"]
 
 
 class OrderLineAnswer(Answer):
-    """A line and what has come back of it; `edit`: the edit that added it."""
+    """A line and what has come back of it; `edit`: the edit that added it.
+
+    `returned_minor`: what was told to come back of its amount, by refunds of the line and of the order;
+    `returned_program_minor`: that share of its program amount.
+    """
 
     external_id: str
     edit: str | None
@@ -26,6 +29,7 @@ class OrderLineAnswer(Answer):
     discount_minor: int
     paid_in_points_minor: int
     returned_units: int
+    returned_minor: int
     returned_program_minor: int
 
 
@@ -59,10 +63,10 @@ class RefundPage(PageOf):
 
 
 class RefundLineAnswer(Answer):
-    """What came back of an order line: units, or money alone; and how `amount_minor` goes back.
+    """What came back of an order line: units, or money alone; and what of the order line goes back with it.
 
     `money_minor` in money, `in_points_minor` in points, which are `points` where a checkout was paid with them (null:
-    the storefront settles points by itself). The parts of all refunds of a line add up to what was paid.
+    the storefront settles points by itself). What is told above what is left of a line gives nothing back.
     """
 
     external_id: str
@@ -78,8 +82,15 @@ class RefundLineAnswer(Answer):
 
 
 class RefundAnswer(RefundSummary):
-    """A refund with its lines."""
+    """A refund with its lines, and what it gives back in all: in money and in points, as of its lines.
 
+    It gives what all refunds of its orders up to its date give, less what those before it give. A refund that is told
+    late, with an earlier date, changes the later ones.
+    """
+
+    money_minor: int
+    in_points_minor: int
+    points: int | None
     lines: list[RefundLineAnswer]
 
 
@@ -229,12 +240,11 @@ def show_activity(activity: Activity) -> dict[str, Any]:
     }
 
 
-def show_refund_whole(refund: Refund, splits: Mapping[int, Split]) -> dict[str, Any]:
-    """Return a refund with its lines, which it has prefetched with their order lines and orders.
-
-    splits: how refund lines go back, by id; those that are not there go back in money.
-    """
+def show_refund_whole(refund: Refund, splits: Splits) -> dict[str, Any]:
+    """Return a refund with its lines, which it has prefetched with their order lines and orders."""
+    split = splits.of(refund)
     return show_refund(refund) | {
+        **asdict(split.whole),
         "lines": [
             {
                 "external_id": line.external_id,
@@ -244,10 +254,10 @@ def show_refund_whole(refund: Refund, splits: Mapping[int, Split]) -> dict[str, 
                 "units": line.units,
                 "amount_minor": line.amount_minor,
                 "program_amount_minor": line.program_amount_minor,
-                **asdict(splits.get(line.pk) or Split(line.amount_minor, 0, 0)),
+                **asdict(split.lines[line.pk]),
             }
             for line in refund.lines.all()
-        ]
+        ],
     }
 
 
@@ -255,7 +265,9 @@ def show_order_whole(
     order: Order, lines: list[OrderLine], edits: list[OrderEdit], refunds: list[Refund]
 ) -> dict[str, Any]:
     """Return an order with its lines, its edits, and the refunds that touch it."""
-    splits = split_refunds([refund.pk for refund in refunds])
+    splits = read_splits(refunds)
+    found = splits.find_order(order.pk)
+    back = {pk: line.returned_minor for pk, line in found.lines.items()} if found else {}
     names = {edit.pk: edit.external_id for edit in edits}
     return show_order(order) | {
         "lines": [
@@ -270,7 +282,8 @@ def show_order_whole(
                 "discount_minor": line.discount_minor,
                 "paid_in_points_minor": line.paid_in_points_minor,
                 "returned_units": line.returned_units,
-                "returned_program_minor": line.returned_minor,
+                "returned_minor": back.get(line.pk, 0),
+                "returned_program_minor": _program_share(line, back.get(line.pk, 0)),
             }
             for line in lines
         ],
@@ -286,3 +299,7 @@ def show_order_whole(
         ],
         "refunds": [show_refund_whole(refund, splits) for refund in refunds],
     }
+
+
+def _program_share(line: OrderLine, minor: int) -> int:
+    return line.program_amount_minor * minor // line.amount_minor if line.amount_minor else 0

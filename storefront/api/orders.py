@@ -81,16 +81,16 @@ class StoredOrder:
     def edit_effect(self, program: Program, external_id: str) -> dict[str, Any]:
         """Return what followed from one of its edits, with the refund of what that took out."""
         edit = next(one for one in self.edits if one.external_id == external_id)
-        removed = self._refund_lines(edit_refund_id(self.order.external_id, external_id))
-        return self._effect(program, edit.edited_at, order_id=self.order.pk, edit_id=edit.pk, refund_lines=removed)
+        removal = self._refund(edit_refund_id(self.order.external_id, external_id))
+        return self._effect(program, edit.edited_at, order_id=self.order.pk, edit_id=edit.pk, refund=removal)
 
     def refund_effect(self, program: Program, external_id: str) -> dict[str, Any]:
         """Return what followed from one of its refunds."""
-        at = next(one.refunded_at for one in self.refunds if one.external_id == external_id)
-        return self._effect(program, at, refund_lines=self._refund_lines(external_id))
+        refund = next(one for one in self.refunds if one.external_id == external_id)
+        return self._effect(program, refund.refunded_at, refund=refund)
 
-    def _refund_lines(self, external_id: str) -> list[RefundLine]:
-        return [line for one in self.refunds if one.external_id == external_id for line in one.lines.all()]
+    def _refund(self, external_id: str) -> Refund | None:
+        return next((one for one in self.refunds if one.external_id == external_id), None)
 
     def _effect(self, program: Program, at: datetime, **left: Any) -> dict[str, Any]:
         return find_effect(program, Traces(member_id=self.order.member_id, at=at, **left))

@@ -15,10 +15,10 @@ from core.api.problems import Problem
 from core.api.types import Body, DryRun, ExternalId
 from core.api.views import idempotent
 from core.models import Program
-from membership.fact_checks import check_refund
 from membership.fact_inputs import RefundInput
 from membership.field_checks import frame_of
 from membership.models import Refund
+from membership.refund_checks import check_refund
 from storefront.api.answers import (
     RefundAnswer,
     RefundPage,
@@ -30,8 +30,8 @@ from storefront.api.batches import Batch, Key, tell
 from storefront.api.bodies import RefundBody
 from storefront.api.facts import FactView
 from storefront.effects import Traces, find_effect
+from storefront.refund_splits import read_splits
 from storefront.services import intake
-from storefront.services.checkouts.giving_back import split_refunds
 
 
 class RefundBatchBody(Body):
@@ -79,7 +79,7 @@ class RefundsView(FactView):
         with self.trying(dry_run=query.dry_run):
             recorded = intake.record(program=self.program, refunds=[told], last=self.latest, at=self.at)
             refund = _whole(self.program, told.external_id).get(member__external_id=told.member or None)
-            traces = Traces(member_id=refund.member_id, at=refund.refunded_at, refund_lines=refund.lines.all())
+            traces = Traces(member_id=refund.member_id, at=refund.refunded_at, refund=refund)
             content = {"refund": _show(refund), "effect": find_effect(self.program, traces)}
         return self.answer(content, is_new=bool(recorded.refund_ids), dry_run=query.dry_run)
 
@@ -118,7 +118,7 @@ class RefundView(FactView):
 
 
 def _show(refund: Refund) -> dict[str, Any]:
-    return show_refund_whole(refund, split_refunds([refund.pk]))
+    return show_refund_whole(refund, read_splits([refund]))
 
 
 def _whole(program: Program, external_id: str) -> QuerySet[Refund]:

@@ -81,7 +81,7 @@ def _follow(
     program: Program, recorded: RecordedFacts, at: datetime, payments: Payments, *, is_cancellation: bool = False
 ) -> RecordedFacts:
     follow_facts(program=program, recorded=recorded, at=at)
-    returns = giving_back.read_returns(recorded.refund_ids)
+    returns = giving_back.read_returns(recorded.returns)
     paying.use_coupons(program=program, paid=payments.paid, at=at)
     paying.flag_first_orders(program=program, order_ids=recorded.order_ids, at=at)
     giving_back.return_coupons(program=program, returns=returns, is_cancelled=is_cancellation, at=at)
@@ -93,7 +93,7 @@ def _follow(
         order_ids=recorded.order_ids,
         edit_ids=recorded.edit_ids,
         activity_ids=recorded.activity_ids,
-        refund_ids=recorded.refund_ids,
+        returns=recorded.returns,
         at=at,
     )
     return recorded

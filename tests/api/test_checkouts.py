@@ -81,6 +81,49 @@ def test_cancelling_a_paid_order_gives_back_what_is_left(program: Program, api: 
     assert list(verify(program=program)) == []
 
 
+def whole(refund: dict[str, Any]) -> tuple[Any, ...]:
+    return refund["money_minor"], refund["in_points_minor"], refund["points"]
+
+
+def test_a_refund_without_lines_is_money_first_then_points_and_restores_the_coupon(program: Program, api: Api) -> None:
+    api.post("orders", order_of(held(api)))
+    refund = api.post("refunds", refund_of("r1", amount_minor=4299))
+    assert refund.status == 201, refund.text
+    assert whole(refund.json["refund"]) == (3299, 1000, 1000)
+    assert (balance(program).available, balance(program).debt) == (1_000, 0)
+    assert states() == {"checkouts": ["paid"], "redemptions": ["reversed"] * 2, "claims": ["open", "used"]}
+    assert [line["returned_minor"] for line in api.get("orders/o1").json["lines"]] == [2375, 1425]
+    assert list(verify(program=program)) == []
+
+
+def test_all_money_without_lines_takes_all_that_was_earned_and_a_cancel_gives_the_points(
+    program: Program, api: Api
+) -> None:
+    api.post("orders", order_of(held(api)))
+    assert balance(program).available == 27
+    refund = api.post("refunds", refund_of("first", amount_minor=3299))
+    assert (whole(refund.json["refund"]), refund.json["refund"]["lines"]) == ((3299, 0, 0), [])
+    assert {"wallet": "points", "points": -27} in refund.json["effect"]["points"]
+    assert (balance(program).available, states()["claims"]) == (0, ["used", "used"])
+    cancelled = api.post("orders/o1/cancel", {})
+    assert [whole(one) for one in cancelled.json["order"]["refunds"]] == [(3299, 0, 0), (0, 1000, 1000)]
+    assert (balance(program).available, states()["claims"]) == (1_000, ["open", "used"])
+    assert list(verify(program=program)) == []
+
+
+def test_a_refund_told_late_changes_those_after_it_and_the_difference_is_posted(program: Program, api: Api) -> None:
+    api.post("orders", order_of(held(api)))
+    assert whole(api.post("refunds", refund_of("r2", amount_minor=2874)).json["refund"]) == (2874, 0, 0)
+    # Of two refunds at one instant the ids say which counts first.
+    late = api.post("refunds", refund_of("r1", ("b", 1, 1425)))
+    # Named parts stand first: 14.25 of the hat, in money and points; then the sum finds that much less money.
+    assert whole(late.json["refund"]) == (1050, 375, 375)
+    assert whole(api.get("refunds/r2").json) == (2249, 625, 625)
+    assert balance(program).available == 1_000
+    assert states()["redemptions"] == ["reversed"] * 2
+    assert list(verify(program=program)) == []
+
+
 def test_a_spent_order_counts_whole_for_the_tier(program: Program, api: Api) -> None:
     api.post("orders", order_of(held(api)))
     assert MemberDay.objects.get().spend_minor == 3800 + 499
@@ -198,10 +241,16 @@ def test_refunds_of_several_members_lock_counters_in_ascending_order(program: Pr
     assert list(CounterShard.objects.values_list("used", flat=True)) == [0, 0]
 
 
-def test_a_refund_in_the_programs_currency_splits_in_that_currency(program: Program, api: Api) -> None:
+def test_a_refund_is_told_in_the_currency_of_its_order_and_splits_in_it(program: Program, api: Api) -> None:
     line = {"external_id": "a", "units": 2, "amount_minor": 1000, "program_amount_minor": 701}
     order = {"external_id": "o1", "member": "ann", "currency": "JPY", "paid_at": NOW.isoformat(), "amount_minor": 1000}
     order |= {"program_amount_minor": 701, "lines": [line | {"paid_in_points_minor": 500}]}
     assert api.post("orders", order).status == 201
-    told = [api.post("refunds", refund_of(name, ("a", 1, minor))) for name, minor in (("r1", 351), ("r2", 350))]
-    assert [split(one) for one in told] == [[(176, 175, None)], [(174, 176, None)]]
+    assert_problem(api.post("refunds", refund_of("r0", ("a", 1, 351))), 422, "wrong_currency", "/currency")
+    told = [
+        api.post("refunds", refund_of(name, ("a", 1, minor), currency="JPY"))
+        for name, minor in (("r1", 501), ("r2", 499))
+    ]
+    assert [split(one) for one in told] == [[(251, 250, None)], [(249, 250, None)]]
+    # At the order's rate: floor(701 x 501 / 1000), and the rest.
+    assert [one.json["refund"]["program_amount_minor"] for one in told] == [351, 350]

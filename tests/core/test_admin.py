@@ -52,7 +52,7 @@ def _record(program: Program, **facts: Any) -> None:
         program=program,
         order_ids=recorded.order_ids,
         activity_ids=recorded.activity_ids,
-        refund_ids=recorded.refund_ids,
+        returns=recorded.returns,
         at=NOW,
     )
 

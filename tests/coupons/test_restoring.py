@@ -35,7 +35,9 @@ def paid_with_own(shop: Program, **terms: Any) -> Claim:
 
 def come_back(shop: Program, *, is_cancelled: bool, at: datetime = NOW + DAY) -> tuple[str, str, str | None]:
     """Bring the order back; answer the redemption's outcome, the claim's state and its end as a day."""
-    redemptions.reverse(program=shop, member_id=id_of(shop), order_id=1, lines=WHOLE, is_cancelled=is_cancelled, at=at)
+    redemptions.reverse(
+        program=shop, member_id=id_of(shop), order_id=1, lines=WHOLE, is_whole=True, is_cancelled=is_cancelled, at=at
+    )
     claim, redemption = Claim.objects.get(), Redemption.objects.get()
     return redemption.outcome, claim.state, claim.expires_at.isoformat() if claim.expires_at else None
 
@@ -116,6 +118,7 @@ def test_an_ended_coupon_of_a_checkout_is_lost_without_grace(shop: Program) -> N
 def test_an_order_that_came_back_in_part_changes_nothing(shop: Program) -> None:
     paid_with_own(shop)
     redemptions.reverse(
-        program=shop, member_id=id_of(shop), order_id=1, lines=WHOLE | {"a": (2, 3)}, is_cancelled=True, at=NOW
-    )
+        program=shop, member_id=id_of(shop), order_id=1, lines=WHOLE | {"a": (2, 3)}, is_whole=False,
+        is_cancelled=True, at=NOW,
+    )  # fmt: skip
     assert (Redemption.objects.get().outcome, Claim.objects.get().state) == ("", "used")

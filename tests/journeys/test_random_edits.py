@@ -1,8 +1,9 @@
 """Orders, edits, refunds and cancellations in any sequence equal a plain calculation; cancelling takes what is left."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -27,13 +28,16 @@ from membership.fact_inputs import (
     RefundLineInput,
     RemovedLineInput,
 )
-from membership.models import Ladder, MemberDay, Order, TierPeriod
+from membership.models import Ladder, MemberDay, TierPeriod
+from membership.models import Order as OrderRow
+from membership.models import Refund as RefundRow
 from membership.services.members import enroll_members
 from membership.services.rebuild import find_day_mismatches, find_line_mismatches
 from membership.services.tiers import evaluate, list_due
 from points.models import Account
 from points.services.verify import verify
 from storefront.services import intake, program_file
+from tests.oracle.returns import Line, Order, Refund, RefundLine, answer, left_of_order, returned_at
 
 pytestmark = pytest.mark.django_db
 
@@ -79,62 +83,59 @@ def new_program(tmp_path: Path) -> NewProgram:
 # --- the plain calculation -------------------------------------------------------------------------------------
 
 
-@dataclass
-class Line:
-    units: int
-    minor: int
-    since: datetime
-    back: int = 0
-    back_minor: int = 0
-    taken: int = 0
-
-    @property
-    def points(self) -> int:
-        return self.minor // 100
-
-    def bring_back(self, units: int, minor: int) -> None:
-        self.back += units
-        self.back_minor += minor
-        self.taken = self.points * self.back // self.units
-
-
-@dataclass
 class Model:
-    """One order: its lines, money given back without units, and since when all of it is back."""
+    """One order with its refunds; what came back is the oracle's answer. `asked`: of what each line had earned."""
 
-    lines: dict[str, Line] = field(default_factory=dict)
-    money_only: int = 0
-    units_at: list[datetime] = field(default_factory=list)
-    refunds_at: list[datetime] = field(default_factory=list)
-    returned_at: datetime | None = None
+    def __init__(self, at: datetime, lines: tuple[OrderLineInput, ...]) -> None:
+        # The oracle tells the lines of an edit at this very instant from those of the order by their instant.
+        at -= timedelta(microseconds=1)
+        self.order = Order("o", sum(line.amount_minor for line in lines), _lines(lines, at), at)  # type: ignore[arg-type]
+        self.refunds: list[Refund] = []
+        self.asked: Counter[str] = Counter()
 
     @property
     def paid(self) -> int:
-        return sum(line.minor for line in self.lines.values())
+        return self.order.paid()
 
     @property
-    def given_back(self) -> int:
-        return self.money_only + sum(line.back_minor for line in self.lines.values())
+    def told(self) -> int:
+        return sum(refund.amount for refund in self.refunds)
 
     @property
-    def back_at(self) -> datetime | None:
-        if all(line.back == line.units for line in self.lines.values()):
-            return max(self.units_at)
-        untouched = sum(line.back_minor for line in self.lines.values() if line.back == 0)
-        return max(self.refunds_at) if self.money_only + untouched >= self.paid > 0 else None
+    def returned_at(self) -> datetime | None:
+        return returned_at(self.order, self.refunds)  # type: ignore[return-value]
 
-    def refund(self, at: datetime, parts: dict[str, tuple[int, int]], money_only: int = 0) -> None:
-        for name, (units, minor) in parts.items():
-            self.lines[name].bring_back(units, minor)
-        self.money_only += money_only
-        self.refunds_at.append(at)
-        self.units_at += [at] * any(units for units, _ in parts.values())
-        self.returned_at = self.returned_at or self.back_at
+    @property
+    def latest(self) -> datetime:
+        return max(line.paid_at for line in self.order.lines)  # type: ignore[return-value]
 
-    def add(self, lines: dict[str, Line]) -> None:
-        self.lines |= lines
-        if lines and self.back_at is None:
-            self.returned_at = None
+    @property
+    def units_left(self) -> dict[str, int]:
+        lines = answer(self.order, self.refunds).lines
+        return {key: state.line.units - state.units for key, state in lines.items()}
+
+    @property
+    def is_anything_left(self) -> bool:
+        return any(self.units_left.values()) or left_of_order(self.order, self.refunds) > 0
+
+    @property
+    def points(self) -> int:
+        return sum(line.earned for line in self.order.lines) - self.asked.total()
+
+    def refund(self, name: str, at: datetime, amount: int, lines: tuple[RefundLine, ...]) -> None:
+        self.refunds.append(Refund(name, at, amount, lines, "o"))  # type: ignore[arg-type]
+        # What was taken back stays taken, also where a late edit makes it less.
+        self.asked |= Counter(answer(self.order, self.refunds).due)
+
+    def add(self, at: datetime, lines: tuple[OrderLineInput, ...]) -> None:
+        self.order = replace(self.order, lines=self.order.lines + _lines(lines, at))
+
+
+def _lines(lines: tuple[OrderLineInput, ...], at: datetime) -> tuple[Line, ...]:
+    return tuple(
+        Line(line.external_id, line.units, line.amount_minor, earned=line.amount_minor // 100, paid_at=at)  # type: ignore[arg-type]
+        for line in lines
+    )
 
 
 class World:
@@ -144,15 +145,16 @@ class World:
         self.program, self.names = program, count(1)
         self.models: dict[str, Model] = {}
 
-    def order(self, at: datetime, lines: list[tuple[int, int]]) -> None:
+    def order(self, at: datetime, lines: list[tuple[int, int]], shipping: int = 0) -> None:
         name = f"o{next(self.names)}"
         told = self._lines(lines)
-        total = sum(minor for _, minor in lines)
+        total = sum(minor for _, minor in lines) + shipping
         order = OrderInput(
             external_id=name, member="ada", paid_at=at, currency=CURRENCY, amount_minor=total, lines=told
         )
         intake.record(program=self.program, orders=[order], at=NOW)
-        self.models[name] = Model({one.external_id: Line(one.units, one.amount_minor, at) for one in told})
+        self.models[name] = model = Model(at, told)
+        model.order = replace(model.order, amount=total)
 
     def _lines(self, lines: list[tuple[int, int]]) -> tuple[OrderLineInput, ...]:
         return tuple(
@@ -160,25 +162,18 @@ class World:
             for units, minor in lines
         )
 
-    def refund(self, name: str, at: datetime, parts: dict[str, tuple[int, int]]) -> None:
-        lines = tuple(
-            RefundLineInput(external_id=line, order_line=line, units=units, amount_minor=minor)
-            for line, (units, minor) in parts.items()
-        )
-        total = sum(minor for _, minor in parts.values())
-        self._refund(name, at, total, lines)
-        self.models[name].refund(at, parts)
-
-    def give_money(self, name: str, at: datetime, minor: int) -> None:
-        self._refund(name, at, minor, ())
-        self.models[name].refund(at, {}, minor)
-
-    def _refund(self, name: str, at: datetime, minor: int, lines: tuple[RefundLineInput, ...]) -> None:
+    def refund(self, name: str, at: datetime, parts: dict[str, tuple[int, int]], above: int = 0) -> None:
+        total = sum(minor for _, minor in parts.values()) + above
         refund = RefundInput(
-            external_id=f"r{next(self.names)}", member="ada", refunded_at=at, currency=CURRENCY, amount_minor=minor,
-            order=name, lines=lines,
+            external_id=f"r{next(self.names)}", member="ada", refunded_at=at, currency=CURRENCY, amount_minor=total,
+            order=name,
+            lines=tuple(
+                RefundLineInput(external_id=line, order_line=line, units=units or None, amount_minor=minor)
+                for line, (units, minor) in parts.items()
+            ),
         )  # fmt: skip
         intake.record(program=self.program, refunds=[refund], at=NOW)
+        self.models[name].refund(refund.external_id, at, total, _parts(parts))
 
     def edit(self, name: str, at: datetime, added: list[tuple[int, int]], parts: dict[str, tuple[int, int]]) -> None:
         model, lines = self.models[name], self._lines(added)
@@ -196,54 +191,55 @@ class World:
             return
         for _ in range(2):  # told twice, it counts once
             intake.edit_order(program=self.program, edit=edit, at=NOW)
-        model.add({one.external_id: Line(one.units, one.amount_minor, at) for one in lines})
+        model.add(at, lines)
         if parts:
-            model.refund(at, parts)
+            model.refund(f"{name}:{edit.external_id}", at, sum(minor for _, minor in parts.values()), _parts(parts))
 
     def cancel(self, name: str, at: datetime) -> None:
         model = self.models[name]
         told: dict[str, Any] = {"order": name, "external_id": f"c{next(self.names)}", "cancelled_at": at, "at": NOW}
-        units = {line: one.units - one.back for line, one in model.lines.items()}
-        money = max(0, model.paid - model.given_back)
-        if not any(units.values()) and not money:
+        if not model.is_anything_left:
             with pytest.raises(BadFact) as refused:
                 intake.cancel_order(program=self.program, **told)
             assert refused.value.code == "nothing_left"
             return
         for _ in range(2):
             intake.cancel_order(program=self.program, **told)
-        # Only units and the sum of money count from here on, not how it is split over the lines.
-        first = next(iter(model.lines))
-        model.refund(at, {line: (units[line], 0) for line in model.lines})
-        model.lines[first].back_minor += money
-        assert sum(one.points - one.taken for one in model.lines.values()) == 0
+        lines = RefundRow.objects.get(member__program=self.program, external_id=told["external_id"]).lines
+        rows = lines.values_list("external_id", "units", "amount_minor")
+        parts = {line: (units or 0, minor) for line, units, minor in rows}
+        model.refund(told["external_id"], at, left_of_order(model.order, model.refunds), _parts(parts))
+        assert model.points == 0
         assert model.returned_at is not None
+        assert not model.is_anything_left
 
     def check(self) -> None:
         program = self.program
-        found = {one.external_id: one.returned_at for one in Order.objects.filter(program=program)}
+        found = {one.external_id: one.returned_at for one in OrderRow.objects.filter(program=program)}
         assert found == {name: model.returned_at for name, model in self.models.items()}
         days = list(MemberDay.objects.filter(member__program=program))
         net = sum(day.spend_minor - day.refunds_minor for day in days)
-        assert net == sum(model.paid - model.given_back for model in self.models.values())
+        assert net == sum(model.paid - model.told for model in self.models.values())
         assert sum(day.orders for day in days) == len(self.models)
         assert sum(day.orders_returned for day in days) == sum(bool(m.returned_at) for m in self.models.values())
         account = Account.objects.filter(member__program=program).first()
-        lines = [line for model in self.models.values() for line in model.lines.values()]
-        kept = sum(line.points - line.taken for line in lines)
-        assert (account.available if account else 0) == kept
+        assert (account.available if account else 0) == sum(model.points for model in self.models.values())
         assert (find_day_mismatches(program), find_line_mismatches(program)) == ([], [])
         assert list(verify(program=program)) == []
 
 
+def _parts(parts: dict[str, tuple[int, int]]) -> tuple[RefundLine, ...]:
+    return tuple(RefundLine(line, units, minor) for line, (units, minor) in parts.items())
+
+
 @st.composite
 def parts_of(draw: st.DrawFn, model: Model) -> dict[str, tuple[int, int]]:
-    """Draw what comes back of some of an order's lines: units, and any money."""
+    """Draw what comes back of some of an order's lines: units, and any money, more than was paid too."""
     parts = {}
-    for name, line in model.lines.items():
-        units = draw(st.integers(0, line.units - line.back))
+    for line in model.order.lines:
+        units = draw(st.integers(0, model.units_left[line.key]))
         if units:
-            parts[name] = (units, draw(st.integers(0, line.minor + 50)))
+            parts[line.key] = (units, draw(st.integers(0, line.amount + 50)))
     return parts
 
 
@@ -252,22 +248,22 @@ def step(world: World, data: st.DataObject) -> None:
     lines = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 900)), min_size=1, max_size=3)
     at = START + draw(st.integers(0, 600)) * HOUR
     if not world.models or draw(st.integers(0, 4)) == 0:
-        world.order(START, draw(lines))
+        world.order(START, draw(lines), draw(st.sampled_from([0, 0, 300])))
         return
     name = draw(st.sampled_from(sorted(world.models)))
     model = world.models[name]
-    latest = max(line.since for line in model.lines.values())
+    latest = model.latest
     match draw(st.sampled_from(["refund", "refund", "edit", "edit", "money", "cancel"])):
         case "refund":
             parts = draw(parts_of(model))
             if parts:
-                world.refund(name, max(at, latest), parts)
+                world.refund(name, max(at, latest), parts, draw(st.sampled_from([0, 0, 200])))
         case "edit":
             parts = draw(parts_of(model)) if draw(st.booleans()) else {}
             added = draw(lines) if not parts or draw(st.booleans()) else []
             world.edit(name, max(at, latest) if parts else at, added, parts)
         case "money":
-            world.give_money(name, at, draw(st.integers(0, 500)))
+            world.refund(name, at, {}, draw(st.integers(0, 500)))
         case _:
             world.cancel(name, max(at, latest))
 
@@ -281,8 +277,7 @@ def check_sequence(new_program: NewProgram, data: st.DataObject) -> None:
     months.refresh(program=world.program, through=START + 30 * DAY)
     assert months.find_month_mismatches(program=world.program) == []
     for name in sorted(world.models):
-        latest = max(line.since for line in world.models[name].lines.values())
-        world.cancel(name, latest + 700 * HOUR)
+        world.cancel(name, world.models[name].latest + 700 * HOUR)
     world.check()
 
 
@@ -322,7 +317,7 @@ def test_an_upgrade_is_undone_when_the_line_that_made_it_comes_back(new_program:
     world.order(START, [(1, 9_000)])
     world.edit("o1", START + DAY, [(1, 2_000)], {})
     assert TierPeriod.objects.filter(tier__code="silver", superseded_at=None).exists()
-    added = list(world.models["o1"].lines)[-1]
+    added = world.models["o1"].order.lines[-1].key
     world.refund("o1", START + 2 * DAY, {added: (1, 2_000)})
     assert tier_after_evaluations(world.program) == ("basic", "corrected")
 
@@ -331,7 +326,7 @@ def test_an_upgrade_stays_when_a_line_comes_back_that_was_added_after_it(new_pro
     world = World(new_program(window={"rolling_days": 10}))
     world.order(START, [(1, 11_000)])
     world.edit("o1", START + DAY, [(1, 5_000)], {})
-    added = list(world.models["o1"].lines)[-1]
+    added = world.models["o1"].order.lines[-1].key
     world.refund("o1", START + 2 * DAY, {added: (1, 5_000)})
     assert tier_after_evaluations(world.program) == ("silver", "upgraded")
 
@@ -340,7 +335,7 @@ def test_an_upgrade_stays_when_a_line_comes_back_that_was_added_after_it(new_pro
 def test_the_order_is_locked_before_what_is_left_of_it_is_read(new_program: NewProgram, work: str) -> None:
     world = World(new_program())
     world.order(START, [(2, 1_000)])
-    line = next(iter(world.models["o1"].lines))
+    line = world.models["o1"].order.lines[0].key
     with CaptureQueriesContext(connection) as queries:
         if work == "edit":
             world.edit("o1", START, [(1, 100)], {line: (1, 500)})

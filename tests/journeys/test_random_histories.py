@@ -43,6 +43,7 @@ from tests.journeys.histories import (
 )
 from tests.membership.test_tiers_oracle import definition, ladders
 from tests.oracle import ledger as ledger_oracle
+from tests.oracle import returns as came_back
 from tests.oracle import tiers as tier_oracle
 from tests.points.ledgers import read_entries
 
@@ -87,7 +88,8 @@ class World:
             publish(earn_rule, {"wallet": "points", "name": name} | rule, at=LONG_AGO)
         self.policy, self.history, self.clock = policy, history, 0
         self.models = {member: ledger_oracle.Account() for member in MEMBERS}
-        self.minor_back: Counter[str] = Counter()
+        self.refunds: list[Refund] = []
+        self.due: Counter[str] = Counter()
         joined = {member: at for member in MEMBERS if (at := history.joined_at(member))}
         told = [MemberInput(external_id=member, joined_at=at) for member, at in joined.items()]
         self.ids = enroll_members(program=self.program, members=told, at=NOW).ids
@@ -117,8 +119,8 @@ class World:
     def _play(self, fact: Fact) -> None:
         model = self.models[fact.member]
         if isinstance(fact, Refund):
-            returns = [self._return(part.line, part.units, part.minor) for part in fact.parts if part.line]
-            returns = [(line, back, whole) for line, back, whole in returns if whole]
+            self.refunds.append(fact)
+            returns = [part for name in _named(fact) for part in self._returns(name)]
             if returns:
                 model.clawback(fact.name, fact.at, returns, self.policy["clawback"])
             return
@@ -130,17 +132,16 @@ class World:
         available_at = day_zero(fact.at, zone, pending) if pending else fact.at
         model.earn(fact.name, fact.at, accruals, available_at, day_zero(fact.at, zone, self.policy["expiry_days"] + 1))
 
-    def _return(self, line: str, units: int | None, minor: int) -> tuple[str, int, int]:
-        """Return what comes back now of the whole: units of units, or money of money, never more than was paid."""
-        name, _, position = line.rpartition(".")
-        order = next(fact for fact in self.history.facts if fact.name == name)
-        assert isinstance(order, Order)
-        whole_units, whole_minor = order.lines[int(position) - 1]
-        if units is not None:
-            return line, units, whole_units
-        before = min(self.minor_back[line], whole_minor)
-        self.minor_back[line] += minor
-        return line, min(self.minor_back[line], whole_minor) - before, whole_minor
+    def _returns(self, name: str) -> Iterator[tuple[str, int, int]]:
+        """Yield what is due now of what each line had earned, after the refunds that are known."""
+        for key, due in came_back.answer(_paid(self.order(name)), _told(self.refunds, name)).due.items():
+            earned = next(line.earned for line in _paid(self.order(name)).lines if line.key == key)
+            if earned:
+                yield key, due - self.due[key], earned
+            self.due[key] = due
+
+    def order(self, name: str) -> Order:
+        return next(fact for fact in self.history.facts if isinstance(fact, Order) and fact.name == name)
 
     def _burn(self, burn: Burn) -> None:
         try:
@@ -205,15 +206,39 @@ def _tier_facts(facts: Sequence[Fact]) -> Iterator[tier_oracle.Fact]:
 
 
 def _came_back_at(order: Order, refunds: Sequence[Refund]) -> datetime | None:
-    """Return when the last unit of an order came back, or all its money where the refunds name no units."""
-    units, minor = sum(units for units, _ in order.lines), order.minor
-    for refund in refunds:
-        parts = [part for part in refund.parts if part.line.startswith(f"{order.name}.")]
-        units -= sum(part.units or 0 for part in parts)
-        minor -= sum(part.minor for part in parts if part.units is None)
-        if parts and (units == 0 or (minor <= 0 and order.minor)):
-            return refund.at
-    return None
+    """Return since when all of an order is back, as of all its refunds."""
+    return came_back.returned_at(_paid(order), _told(refunds, order.name))  # type: ignore[return-value]
+
+
+def _named(refund: Refund) -> list[str]:
+    """Return the orders that a refund's lines name."""
+    return list(dict.fromkeys(part.line.rpartition(".")[0] for part in refund.parts if part.line))
+
+
+def _paid(order: Order) -> came_back.Order:
+    """Return an order for the oracle of what came back; each line earns a point for each whole unit of money."""
+    lines = (
+        came_back.Line(f"{order.name}.{n}", units, minor, earned=minor // 100, paid_at=order.at)  # type: ignore[arg-type]
+        for n, (units, minor) in enumerate(order.lines, 1)
+    )
+    return came_back.Order("o", order.minor, tuple(lines), order.at)  # type: ignore[arg-type]
+
+
+def _told(refunds: Sequence[Refund], name: str) -> list[came_back.Refund]:
+    return [
+        came_back.Refund(
+            *(one.name, one.at, one.minor),  # type: ignore[arg-type]
+            tuple(
+                came_back.RefundLine(
+                    part.line, part.units or 0, part.minor, "o" if part.line.startswith(f"{name}.") else ""
+                )
+                for part in one.parts
+                if part.line
+            ),
+        )
+        for one in refunds
+        if name in _named(one)
+    ]
 
 
 def check_any_order(ladder: tier_oracle.Ladder, policy: dict[str, Any], history: History, random: Random) -> None:

@@ -216,7 +216,7 @@ def balances(program: Program, at: datetime) -> dict[str, Any]:
 
 def returned(program: Program) -> list[tuple[Any, ...]]:
     lines = OrderLine.objects.filter(order__program=program)
-    return sorted(lines.values_list("external_id", "returned_units", "returned_minor", "order__returned_at"))
+    return sorted(lines.values_list("external_id", "returned_units", "order__returned_at"))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -33,4 +33,4 @@ def use_coupons(program: Program, *, at: datetime, member: str = "m0") -> None:
         recorded_at=at,
     )  # fmt: skip
     first_orders.flag_used_first_orders(program=program, member_ids=[told["member_id"]], at=at)
-    redemptions.reverse(**told, order_id=order.pk, lines={"a": (1, 3), "b": (0, 1)})
+    redemptions.reverse(**told, order_id=order.pk, lines={"a": (1, 3), "b": (0, 1)}, is_whole=False)

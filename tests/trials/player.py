@@ -23,9 +23,9 @@ from storefront.api.bodies import ActivityBody, OrderBody, OrderEditBody, Refund
 from storefront.checkout_inputs import CheckoutInput
 from storefront.models import Checkout
 from storefront.pricing import Basket, Line
+from storefront.refund_splits import read_splits
 from storefront.services import day_close, intake, program_file
 from storefront.services.checkouts import holding, quoting
-from storefront.services.checkouts.giving_back import split_refunds
 
 LONG_AGO = datetime(2015, 1, 1, tzinfo=UTC)
 Step = dict[str, Any]
@@ -213,11 +213,8 @@ def counted(recorded: RecordedFacts) -> Answer:
 
 def given_back(refund: Refund) -> Answer:
     """Return what a refund gave back, as its answer says."""
-    splits = split_refunds([refund.pk])
-    lines = list(refund.lines.values_list("pk", "amount_minor"))
-    in_points = sum(split.in_points_minor for split in splits.values())
-    money = sum(amount for _, amount in lines) - in_points if lines else refund.amount_minor
-    return {"money_minor": money, "points": sum(split.points or 0 for split in splits.values())}
+    split = read_splits([refund]).of(refund).whole
+    return {"money_minor": split.money_minor, "points": split.points or 0}
 
 
 def name_of(error: Exception) -> str:
