@@ -5,9 +5,11 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from core.sections import Coded, Journal, Kind, Reader, apply_fields
-from membership.definitions import LadderDefinition
+from membership.definitions import Benefits, LadderDefinition
 from membership.models import Ladder, Tier
 from membership.services.members import enroll_on_ladder
+
+_NO_BENEFITS = Benefits(points_multiplier="1")
 
 
 class LadderEntry(LadderDefinition, Coded):
@@ -51,7 +53,16 @@ def apply_ladders(journal: Journal, entries: list[LadderEntry]) -> None:
 def _check_tiers(ladder: Ladder, definition: LadderDefinition) -> list[str]:
     codes = {tier.code for tier in definition.tiers}
     lost = [tier.code for tier in Tier.objects.filter(ladder=ladder) if tier.code not in codes]
-    return [f"tiers: {code} is missing; a tier cannot be removed from a ladder" for code in lost]
+    problems = [f"tiers: {code} is missing; a tier cannot be removed from a ladder" for code in lost]
+    main = Ladder.objects.filter(program_id=ladder.program_id).order_by("id").first()
+    if main is None or ladder.pk == main.pk or ladder.pk is None:
+        return problems
+    # Points, prices and shipping read the main ladder alone.
+    return problems + [
+        f"tiers[{index}].benefits: only tiers of the main ladder {main.code} have benefits; leave them out"
+        for index, tier in enumerate(definition.tiers)
+        if tier.benefits != _NO_BENEFITS
+    ]
 
 
 def _prepare_tiers(ladder: Ladder, ladder_definition: LadderDefinition) -> None:
