@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from points.models import SEQ_BITS, Account, Bucket, LotBalance, TransactionKind, Wallet
 
-_NEVER = datetime.max.replace(tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ def _standing(
             available -= left
         elif left:
             vested.append(replace(lot, remaining=left, is_pending=False))
-    lots = sorted([*lots, *vested], key=lambda lot: (lot.expires_at or _NEVER, lot.seq))
+    lots = sorted([*lots, *vested], key=lambda lot: (lot.expires_at or NEVER, lot.seq))
     return Standing(
         wallet_id,
         code,
         name,
         Balance(available, pending, held, debt, earned, redeemed),
-        _soonest(next_expiry, vested),
+        soonest(next_expiry, vested),
         tuple(lots[:LOTS_SHOWN]),
         (live_count or 0) + len(vested),
     )
@@ -137,7 +137,7 @@ def _read_lots(text: str | None) -> list[OpenLot]:
     ]
 
 
-def _soonest(known: NextExpiry | None, lots: Sequence[OpenLot]) -> NextExpiry | None:
+def soonest(known: NextExpiry | None, lots: Sequence[OpenLot]) -> NextExpiry | None:
     """Return the next expiry, lots that it does not know yet included."""
     for lot in lots:
         if lot.expires_at is None or (known and lot.expires_at > known.expires_at):

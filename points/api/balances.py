@@ -8,10 +8,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from core.api.openapi import operation
-from core.api.types import Answer
+from core.api.types import Answer, Body, Instant
 from core.calendar import TICK, local_date
 from core.models import Program, Scope
 from membership.api.members import MemberView
+from points.past import list_standings_at
 from points.selectors import LOTS_SHOWN, Standing, list_standings
 
 
@@ -67,16 +68,30 @@ class MemberPointsAnswer(Answer):
     wallets: list[WalletStandingAnswer]
 
 
+class PointsQuery(Body):
+    """At which instant."""
+
+    at: Instant | None = Field(None, description="The instant asked about; left out: now")
+
+
 class MemberPointsView(MemberView):
     scopes = {"GET": Scope.POINTS_READ}
     is_open_to_members = True
 
-    @operation(summary="Read a member's balances, next expiries and open lots", answers={200: MemberPointsAnswer})
+    @operation(
+        summary="Read a member's balances, next expiries and open lots",
+        description="Of an instant before the last posting: what had taken effect by then, as it is known now.",
+        query=PointsQuery,
+        answers={200: MemberPointsAnswer},
+    )
     def get(self, _request: Request, **_address: Any) -> Response:
-        standings = list_standings(member_id=self.member.pk, at=self.at)
+        told = self.read_query(PointsQuery).at
+        at = told or self.at
+        find = list_standings if told is None else list_standings_at
+        standings = find(member_id=self.member.pk, at=at)
         return Response({
             "member": self.member.external_id,
-            "at": self.at,
+            "at": at,
             "wallets": [show_standing(standing, self.program) for standing in standings],
         })  # fmt: skip
 
