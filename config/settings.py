@@ -139,6 +139,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(minute=55),
         "options": {"expires": 3_000},
     },
+    "forget-persons": {
+        "task": "coupons.forget_persons",
+        "schedule": crontab(minute=55),
+        "options": {"expires": 3_000},
+    },
     "clean-up": {"task": "core.clean_up", "schedule": crontab(minute=40), "options": {"expires": 3_000}},
     "send-webhooks": {"task": "core.send_webhooks", "schedule": 5.0, "options": {"expires": 10}},
     "end-checkouts": {"task": "storefront.end_checkouts", "schedule": 60.0, "options": {"expires": 60}},

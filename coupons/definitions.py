@@ -56,6 +56,7 @@ class CouponTerms(Definition):
     `priority`: the smaller goes first where coupons together would take off more than there is.
     `exclusive`: no other coupon beside it. `stack_group`: at most one coupon of a group per order.
     `per_member`, `limit`: claims of one member, and of all; `shards`: parts that the limit is counted in.
+    `once_per_person`: of several accounts that were seen with one e-mail address, card or device, one gets it, once.
     `on_cancel`, `on_refund`: what becomes of the claim when the shop has cancelled the order, or all of it came back:
     `restore` gives it back, `keep` leaves it used. `restore_days`: what is given back can be used to the end of that
     many local days at least, its own end over or not; without it, what is over is lost.
@@ -80,6 +81,7 @@ class CouponTerms(Definition):
     exclusive: bool = False
     stack_group: Code | None = None
     per_member: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    once_per_person: bool = False
     limit: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     shards: Annotated[int, Field(ge=1, le=MOST_SHARDS)] = 1
     on_cancel: Literal["keep", "restore"] = "restore"
@@ -115,6 +117,12 @@ class CouponTerms(Definition):
             raise ValueError("ends_at must be later than starts_at")
         if self.how == "automatic" and self.valid_days is not None:
             raise ValueError("valid_days counts from issue: an automatic coupon is never issued; use ends_at")
+        return self
+
+    @model_validator(mode="after")
+    def _once_is_once(self) -> Self:
+        if self.once_per_person and self.per_member != 1:
+            raise ValueError("once_per_person goes with per_member: 1")
         return self
 
     @model_validator(mode="after")

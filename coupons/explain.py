@@ -95,6 +95,9 @@ _SENTENCES = {
     RefusalReason.EXPIRED: _("%(coupon)s was valid until %(expires_at)s."),
     RefusalReason.WRONG_MARKET: _("%(coupon)s is for these markets: %(markets)s."),
     RefusalReason.WRONG_TIER: _("%(coupon)s is for members of these tiers: %(tiers)s."),
+    RefusalReason.ONCE_PER_PERSON: _(
+        "%(coupon)s is given once per person: an account with the same e-mail address, card or device has had it."
+    ),
     RefusalReason.NOT_FIRST_ORDER: _("%(coupon)s is for a member's first order."),
     RefusalReason.FIRST_ORDER_HELD: _(
         "%(coupon)s is for a member's first order: checkout %(checkout)s holds a coupon for it until %(until)s."
@@ -119,6 +122,9 @@ _CODE_SENTENCES = {
     "held_in_checkout": _("This code is in use in checkout %(checkout)s until %(until)s."),
     "expired": _("This code was valid until %(expires_at)s."),
     "revoked": _("The coupon of this code was taken back."),
+    "once_per_person": _(
+        "This code is for one use per person: an account with the same e-mail address, card or device has had it."
+    ),
     "too_many_codes": _("Too many codes were wrong; this one can be tried again in a little while."),
     "member_suspended": _("Coupons cannot be used while the membership is suspended."),
 }
@@ -127,4 +133,7 @@ _SPENT_SENTENCES = {
     "member_suspended": _CODE_SENTENCES["member_suspended"],
     "already_used": _("You have had this coupon as often as one member may."),
     "all_given_out": _("All of these coupons have been given out."),
+    "once_per_person": _(
+        "This coupon is given once per person: an account with the same e-mail address, card or device has had it."
+    ),
 }

@@ -191,6 +191,30 @@ class Claim(models.Model):
         return str(self.public_id)
 
 
+class PersonClaim(models.Model):
+    """That somebody seen with an e-mail address, a card or a device has a coupon that a person has once.
+
+    One row for each digest of the member's fingerprints, as long as the member has a claim: so of two accounts that
+    claim at the same time one comes first, whichever they are.
+    """
+
+    definition = models.ForeignKey(CouponDefinition, models.PROTECT, related_name="+", db_index=False)
+    digest = models.BinaryField(max_length=32)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    claimed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="personclaim_once", fields=["definition", "digest"])]
+        indexes = [
+            models.Index(name="personclaim_member", fields=["member", "definition"]),
+            models.Index(name="personclaim_claimed", fields=["claimed_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.definition_id} of {self.member_id}"
+
+
 class RedemptionState(models.TextChoices):
     """held -> committed or released; committed -> reversed once the whole order has come back."""
 

@@ -20,6 +20,7 @@ CodeRefusal = Literal[
     "held_in_checkout",
     "expired",
     "revoked",
+    "once_per_person",
     "too_many_codes",
     "member_suspended",
 ]
@@ -62,7 +63,8 @@ class OwnClaims:
         claim = next((one for one in (*self.held, *self.ended) if one.code_id == code.pk), None)
         if claim is not None:
             return as_code(*self.refuse(claim))
-        taken_back = Claim.objects.filter(member=code.claimed_by, code=code, state=ClaimState.REVOKED)
+        is_back = Q(state=ClaimState.REVOKED) | Q(is_recalled())
+        taken_back = Claim.objects.filter(is_back, member=code.claimed_by, code=code)
         return RefusedCode("revoked" if taken_back.exists() else "already_used")
 
     def refuse_spent(self, definition_id: int) -> tuple[RefusalReason, dict[str, Any]]:

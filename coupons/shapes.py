@@ -18,6 +18,7 @@ class RefusalReason(StrEnum):
     EXPIRED = "expired"
     WRONG_MARKET = "wrong_market"
     WRONG_TIER = "wrong_tier"
+    ONCE_PER_PERSON = "once_per_person"
     NOT_FIRST_ORDER = "not_first_order"
     FIRST_ORDER_HELD = "first_order_held"
     NOT_NEW_MEMBER = "not_new_member"

@@ -1,11 +1,12 @@
 """The clock's way into coupons."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import shared_task
+from django.conf import settings
 
-from coupons.services import code_batches, guessing, recalls, redemptions
+from coupons.services import code_batches, guessing, persons, recalls, redemptions
 
 
 @shared_task(name="coupons.release_lapsed", soft_time_limit=120, time_limit=150)
@@ -19,6 +20,12 @@ def revoke_recalled(**_kwargs: Any) -> None:
     """Revoke the open claims of coupons that were called back. Safe to run twice and side by side."""
     for recall_id in recalls.list_unfinished():
         recalls.revoke_recalled(recall_id=recall_id, at=datetime.now(UTC))
+
+
+@shared_task(name="coupons.forget_persons", soft_time_limit=1_500, time_limit=1_560)
+def forget_persons(**_kwargs: Any) -> None:
+    """Remove old notes of who has had a coupon once per person. Safe to run twice and side by side."""
+    persons.forget(before=datetime.now(UTC) - timedelta(days=settings.FINGERPRINT_DAYS))
 
 
 @shared_task(name="coupons.make_codes", soft_time_limit=600, time_limit=660)

@@ -62,10 +62,20 @@ def list_same_person(member_id: int) -> set[int]:
 
     What more than `PUBLIC` members share says nothing about anybody and is left out.
     """
-    found: set[int] = set()
+    return set().union(*_find_sharing(member_id).values()) - {member_id}
+
+
+def list_telling_digests(member_id: int) -> list[bytes]:
+    """Return the digests of a member's e-mail addresses, cards and devices, without those that name nobody."""
+    return list(_find_sharing(member_id))
+
+
+def _find_sharing(member_id: int) -> dict[bytes, set[int]]:
+    """Return who was seen with each e-mail address, card and device of a member, public ones left out."""
+    found: dict[bytes, set[int]] = {}
     for own in Fingerprint.objects.filter(member_id=member_id, kind__in=STRONG).values_list("digest", flat=True):
         sharing = Fingerprint.objects.filter(digest=own, kind__in=STRONG).values_list("member_id", flat=True)
         members = set(sharing.distinct()[: PUBLIC + 1])
         if len(members) <= PUBLIC:
-            found |= members
-    return found - {member_id}
+            found[bytes(own)] = members
+    return found

@@ -63,6 +63,7 @@ CODES = (
     "not_reversible",
     "not_yet_valid",
     "nothing_left",
+    "once_per_person",
     "order_returned",
     "other_member",
     "override_conflict",

@@ -74,6 +74,7 @@ def explain_refusal(refusal: Exception) -> str:
         claims.CouponEnded: _("Its last day is over."),
         claims.LimitReached: _("All there were have been given out."),
         claims.AlreadyClaimed: _("The member has had as many as one member may."),
+        claims.OncePerPerson: _("An account with the same e-mail address, card or device has had it."),
         claims.MemberNotActive: _("The member is not active."),
         code_batches.CodeTaken: _("Another coupon has this code."),
         code_batches.IssuedAlone: _("The coupon is issued to members: by a shared code everybody could take it."),

@@ -131,6 +131,10 @@ class CouponForm(forms.Form):
     priority = _number(_("Priority"), _("The smaller goes first where coupons take off all there is."), initial=0)
 
     per_member = _number(_("Per member"), _("How many one member may have. Empty: no limit."), min_value=1)
+    once_per_person = _yes(
+        _("Once per person"),
+        _("Of accounts with one e-mail address, card or device one gets it. Needs 1 per member."),
+    )
     limit = _number(_("For all"), _("How many there are. Empty: no limit."), min_value=1)
     shards = _number(
         _("Counters"), _("1; up to 16 for a rush on a large limit."), initial=1, min_value=1, max_value=MOST_SHARDS
@@ -156,7 +160,7 @@ class CouponForm(forms.Form):
         (_("When"), ("first_day", "last_day", "valid_days")),
         (_("For whom"), ("how", "tiers", "markets", "first_order", "new_member_days")),
         (_("Beside other coupons"), ("exclusive", "stack_group", "priority")),
-        (_("How many"), ("per_member", "limit", "shards")),
+        (_("How many"), ("per_member", "once_per_person", "limit", "shards")),
         (_("When the order comes back"), ("on_cancel", "on_refund", "restore_days")),
     )
 
@@ -177,7 +181,7 @@ class CouponForm(forms.Form):
             "ends_at": day_start(last + timedelta(days=1), zone).isoformat() if last else None,
             **{key: told[key] for key in ("valid_days", "how", "tiers", "markets", "first_order", "new_member_days")},
             **{key: told[key] for key in ("exclusive", "stack_group", "priority")},
-            **{key: told[key] for key in ("per_member", "limit", "shards")},
+            **{key: told[key] for key in ("per_member", "once_per_person", "limit", "shards")},
             **{key: told[key] for key in ("on_cancel", "on_refund", "restore_days")},
         }
         return write_yaml({key: value for key, value in document.items() if value not in (None, "", [], {})})

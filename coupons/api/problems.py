@@ -76,6 +76,12 @@ def _already(_error: claims.AlreadyClaimed) -> Problem:
     return Problem(422, "already_claimed", "You have had this coupon already.")
 
 
+@translates(claims.OncePerPerson)
+def _once_per_person(_error: claims.OncePerPerson) -> Problem:
+    detail = "This coupon is given once per person: an account with your e-mail address, card or device has had it."
+    return Problem(422, "once_per_person", detail)
+
+
 @translates(claims.MemberNotActive)
 def _not_active(_error: claims.MemberNotActive) -> Problem:
     return Problem(422, "member_suspended", "Coupons cannot be used while the membership is suspended.")

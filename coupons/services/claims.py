@@ -17,6 +17,7 @@ from coupons import codes
 from coupons.definitions import CouponTerms
 from coupons.models import Claim, ClaimState, CounterShard, CouponCode
 from coupons.published import Offer, list_offers
+from coupons.services import persons
 from membership.locks import lock_members
 
 # Two drawn texts of 65 bits in a row that are taken: something else is wrong.
@@ -57,6 +58,10 @@ class LimitReached(CouponRefused):
 
 class AlreadyClaimed(CouponRefused):
     """The member has had as many as one member may."""
+
+
+class OncePerPerson(CouponRefused):
+    """Another account that was seen with the same e-mail address, card or device has had the coupon."""
 
 
 class CodeNotAvailable(CouponRefused):
@@ -158,7 +163,7 @@ def take(
 ) -> Claim:
     """Claim under a version: one statement, which takes all or nothing.
 
-    Raises, Locks, Idempotency: as `claim`.
+    Raises, Locks, Idempotency: as `claim`. Where a person may have it once, `persons.reserve` follows the member.
     """
     valid_from = max(at, offer.terms.starts_at or at)
     told: dict[str, Any] = {
@@ -177,16 +182,31 @@ def take(
         "at": at,
     }
     try:
-        if not connection.in_atomic_block:
+        if not connection.in_atomic_block and not offer.terms.once_per_person:
             # A single statement is a transaction of its own: no round trips to begin and commit one.
             return Claim.objects.raw(_CLAIM, told)[0]
         with transaction.atomic():
+            if offer.terms.once_per_person:
+                _reserve_person(offer, member_id, source, at)
             return Claim.objects.raw(_CLAIM, told)[0]
     except DatabaseError as error:
         kind = _ERRORS.get(getattr(error.__cause__, "pgcode", None))
         if kind is None:
             raise
         raise kind from error
+
+
+def _reserve_person(offer: Offer, member_id: int, source: str, at: datetime) -> None:
+    """Take a coupon for the member's person, unless the source has made the claim before.
+
+    Raises: OncePerPerson.
+    """
+    lock_members([member_id])
+    made = Claim.objects.filter(member=member_id, definition=offer.definition_id, source=source)
+    if source and made.exists():
+        return
+    if not persons.reserve(definition_id=offer.definition_id, member_id=member_id, at=at):
+        raise OncePerPerson
 
 
 def end_of(terms: CouponTerms, valid_from: datetime, zone: str) -> datetime | None:
@@ -252,6 +272,7 @@ def give_back(claims: list[Claim], *, at: datetime) -> None:
             counters.filter(shard=0).update(used=F("used") - 1)
         if each.is_automatic and each.code_id is not None:
             CouponCode.objects.filter(pk=each.code_id, claimed_by=each.member_id).update(claimed_by=None)
+        persons.free(definition_id=each.definition_id, member_ids=[each.member_id])
 
 
 def publish_revoked(program: Program, claim_ids: Sequence[int], at: datetime) -> None:

@@ -13,6 +13,7 @@ from core.models import Program
 from core.services import audit
 from coupons import locks
 from coupons.models import Claim, ClaimState, CouponDefinition, CouponRecall
+from coupons.services import persons
 from coupons.services.claims import publish_revoked
 from membership.locks import lock_members
 
@@ -92,6 +93,7 @@ def _revoke_chunk(recall_id: int, at: datetime, chunk: int) -> int:
     open_claims = Claim.objects.filter(pk__in=picked, state=ClaimState.OPEN)
     claims = list(open_claims.order_by("pk").values_list("pk", "shard"))
     open_claims.update(state=ClaimState.REVOKED, revoked_at=at)
+    persons.free(definition_id=found.definition_id, member_ids=set(picked.values()))
     _free_counters(found.definition, Counter(shard or 0 for _, shard in claims))
     CouponRecall.objects.filter(pk=recall_id).update(revoked=F("revoked") + len(claims))
     publish_revoked(found.definition.program, [pk for pk, _ in claims], at)

@@ -11,6 +11,7 @@ from core.models import Program
 from core.services import outbox
 from coupons import locks
 from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState, ReturnOutcome
+from coupons.persons import PersonClaims
 from coupons.published import get_offer
 from coupons.recalled import is_recalled
 from coupons.rules import Applied, Basket, Candidate
@@ -72,6 +73,8 @@ def hold(
     _refuse_second_first_order(member_id, applied, at)
     made = []
     for use in sorted(applied, key=lambda one: (one.candidate.definition_id, one.candidate.key)):
+        if use.candidate.claim_id is not None and use.candidate.terms.once_per_person:
+            _refuse_second_account(member_id, use.candidate)
         claim_id = use.candidate.claim_id or _take(program, member_id, use.candidate, reference, at)
         _reserve(member_id, claim_id, use.candidate, at)
         made.append(_write(member_id, claim_id, reference, currency, use, basket, held_until, at))
@@ -244,6 +247,13 @@ def _refuse_second_first_order(member_id: int, applied: Sequence[Applied], at: d
     code = next((use.candidate.code for use in applied if use.candidate.terms.first_order), None)
     if code is not None and find_first_order_hold(member_id, at=at) is not None:
         raise CouponUnavailable(code, "another checkout holds a coupon for the first order")
+
+
+def _refuse_second_account(member_id: int, candidate: Candidate) -> None:
+    """Refuse a claim of what a person has once, where that of another account of theirs goes before it."""
+    claim = Claim.objects.filter(pk=candidate.claim_id or 0, member=member_id).first()
+    if claim is not None and PersonClaims(member_id, [claim.definition_id]).goes_before(claim):
+        raise CouponUnavailable(candidate.code, "another account of the person has had it")
 
 
 def _reserve(member_id: int, claim_id: int, candidate: Candidate, at: datetime) -> None:

@@ -19,6 +19,7 @@ BELOW = {"auth", "contenttypes"}
 GLOBAL_KEYS = {
     "member_external_id": "the directory of members itself",
     "referralcode_key": "the directory of referral codes: unique in the program whoever the member is",
+    "personclaim_once": "the directory of who has had a coupon that a person has once: unique whoever the member is",
     "orderkey_external_id": "the directory of orders: unique in the program whoever the member is",
 }
 

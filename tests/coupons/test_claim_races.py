@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 
 from core.models import Program
 from coupons.models import Claim, ClaimState, CodeBatch, CounterShard, CouponCode, Redemption, RedemptionState
-from coupons.services import claims, code_batches, limits, redemptions
+from coupons.services import claims, code_batches, limits, recalls, redemptions
 from tests.coupons.giving import BASKET, HELD_UNTIL, NOW, enroll, id_of, make_shop, publish, use, without_claim
 from tests.membership.two_connections import another_connection, await_lock, overlap, own_pid
 
@@ -220,6 +220,27 @@ def test_a_payment_and_the_sweep_decide_one_after_the_other(shop: Program) -> No
     assert (swept, Redemption.objects.get().state, Claim.objects.get().state) == (
         [0], RedemptionState.COMMITTED, ClaimState.USED,
     )  # fmt: skip
+
+
+def test_a_recall_and_a_hold_decide_one_after_the_other(shop: Program) -> None:
+    coupon = publish(shop, limit=5)
+    ada, ben = id_of(shop), id_of(shop, "ben")
+    held = use(shop, claims.claim(program=shop, member_id=ada, definition="five", at=NOW))
+    claims.claim(program=shop, member_id=ben, definition="five", at=NOW)
+
+    def call_back() -> None:
+        made = recalls.recall(program=shop, definition=coupon, reason="wrong", actor="test", at=NOW)
+        recalls.revoke_recalled(recall_id=made.pk, at=NOW)
+
+    assert overlap(
+        lambda: redemptions.hold(
+            program=shop, member_id=ada, reference="c1", currency="GBP", applied=[held], basket=BASKET,
+            held_until=HELD_UNTIL, at=NOW,
+        ),
+        call_back,
+    )  # fmt: skip
+    assert sorted(Claim.objects.values_list("state", flat=True)) == ["held", "revoked"]
+    assert sum(CounterShard.objects.values_list("used", flat=True)) == 1
 
 
 def test_a_new_limit_waits_for_claims_under_way_and_counts_them(shop: Program) -> None:
