@@ -132,7 +132,7 @@ def apply_markets(journal: Journal, entries: list[MarketEntry]) -> None:
         apply_fields(journal, f"market {entry.code}", market, values, is_new=is_new)
     for market in present.values():
         try:
-            require_unused(market)
+            require_unused(market, by_file=True)
         except MarketInUse as error:
             journal.problems.append(f"markets: {market.code} cannot be left out: {error.by} name it")
             continue

@@ -7,6 +7,6 @@ from core.services.markets import names_markets
 from membership.models import Order
 
 
-@names_markets(gettext_noop("orders"))
+@names_markets(gettext_noop("orders"), in_files=False)
 def _in_orders(market: Market) -> bool:
     return Order.objects.filter(program=market.program, market=market.code).exists()

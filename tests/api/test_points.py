@@ -8,8 +8,9 @@ from django.test.utils import CaptureQueriesContext
 
 from core import versions
 from core.models import Program
+from membership.models import Member
 from points.models import EarnRule
-from points.services import operations
+from points.services import approvals, operations
 from tests.api.buyers import ANN, account_of, buy, enroll, posted
 from tests.api.client import Api
 from tests.api.conftest import Clock
@@ -153,9 +154,11 @@ def test_a_preview_of_what_could_not_be_an_order_is_refused(ann: Program, api: A
 
 
 def test_an_adjustment_far_out_leaves_every_number_exact(ann: Program, api: Api) -> None:
+    member = Member.objects.get(program=ann, external_id="ann")
     for n in range(3):
-        operations.adjust(
-            program=ann, **account_of(ann), points=operations.MAX_ADJUSTMENT, reason="much", decided_by="test",
-            idempotency_key=str(n), at=NOW,
+        asked = approvals.adjust(
+            program=ann, member=member, wallet_id=account_of(ann)["wallet_id"], points=operations.MAX_ADJUSTMENT,
+            reason="much", decided_by="test", idempotency_key=str(n), at=NOW,
         )  # fmt: skip
+        approvals.approve(request_id=asked.pk, decided_by="another", at=NOW)  # type: ignore[union-attr]
     assert api.get(ANN).json["wallets"][0]["balance"]["available"] == 1_500_000_000
