@@ -103,7 +103,7 @@ UNFOLD = {
                 "separator": True,
                 "items": [
                     _page(_("Referrals"), "diversity_3", "referrals.referral"),
-                    _page(_("Review queue"), "fact_check", "referrals.referral", "?state__exact=flagged"),
+                    _page(_("Review queue"), "fact_check", "referrals.referral", "?review=waiting"),
                     _page(_("Referral codes"), "tag", "referrals.referralcode"),
                     _page(_("Referral policies"), "handshake", "referrals.referralpolicy"),
                 ],

@@ -16,6 +16,9 @@ MONTHS_IN: dict[Period, int] = {"month": 1, "quarter": 3, "half": 6, "year": 12}
 # still sees the tier held before it. One microsecond is PostgreSQL's resolution.
 TICK = timedelta(microseconds=1)
 
+# How far the clock of whoever tells us something may be from ours.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
 
 @lru_cache(maxsize=64)
 def _zone(name: str) -> ZoneInfo:

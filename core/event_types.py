@@ -43,4 +43,5 @@ class EventType(models.TextChoices):
     REFERRAL_REWARDED = "referral.rewarded"
     REFERRAL_REJECTED = "referral.rejected"
     REFERRAL_CLAWED_BACK = "referral.clawed_back"
+    REFERRAL_REOPENED = "referral.reopened"
     WEBHOOK_TEST = "webhook.test"

@@ -207,6 +207,7 @@ class Scope(models.TextChoices):
     COUPONS_ISSUE = "coupons:issue"
     REFERRALS_READ = "referrals:read"
     REFERRALS_WRITE = "referrals:write"
+    REFERRALS_REVIEW = "referrals:review"
     CHECKOUTS_WRITE = "checkouts:write"
     RETENTION_READ = "retention:read"
     EVENTS_READ = "events:read"

@@ -51,12 +51,6 @@ def digests(*, program_id: int, seen_with: Mapping[str, str]) -> dict[str, bytes
     return {kind: digest(program_id=program_id, kind=kind, value=value) for kind, value in plain.items() if value}
 
 
-def shares_strong(member_id: int, other_id: int) -> bool:
-    """Tell whether two members were seen with one e-mail address, card or device."""
-    own = Fingerprint.objects.filter(member_id=other_id, kind__in=STRONG).values("digest")
-    return Fingerprint.objects.filter(member_id=member_id, kind__in=STRONG, digest__in=own).exists()
-
-
 def list_same_person(member_id: int) -> set[int]:
     """Return the other members who were seen with an e-mail address, card or device of this one.
 
@@ -79,3 +73,8 @@ def _find_sharing(member_id: int) -> dict[bytes, set[int]]:
         if len(members) <= PUBLIC:
             found[bytes(own)] = members
     return found
+
+
+def is_same_person(member_id: int, other_id: int) -> bool:
+    """Tell whether two members were seen with one e-mail address, card or device that is not everybody's."""
+    return other_id in list_same_person(member_id)

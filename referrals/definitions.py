@@ -33,6 +33,23 @@ class CouponReward(Definition):
 
 
 Reward = PointsReward | CouponReward
+# What a reward is for: the friend's first order that counts, or the friend's joining.
+Trigger = Literal["first_order", "enrollment"]
+
+
+class SidePoints(PointsReward):
+    """Points of one side of a referral. `trigger`: what they are for; left out, what the policy says."""
+
+    trigger: Trigger | None = None
+
+
+class SideCoupon(CouponReward):
+    """A coupon of one side of a referral. `trigger`: what it is for; left out, what the policy says."""
+
+    trigger: Trigger | None = None
+
+
+SideReward = SidePoints | SideCoupon
 
 
 class Milestone(Definition):
@@ -64,19 +81,22 @@ class ReferralTerms(Definition):
     """Who is rewarded for a referral, for what and when.
 
     `attribution_days`: how long after joining a code can be told, and how long after a click it counts.
-    `trigger`: the friend's first order of `minimum_order` or more, or the enrollment itself.
+    `trigger`: the friend's first order of `minimum_order` or more, or the enrollment itself; a side may have its own.
+    `minimum_order`: of goods, without shipping and without what was paid in points.
     `return_days`: an order counts once so many days have passed and it is still worth `minimum_order`, net of refunds.
+    `minutes_before_joining`: an order paid so shortly before the friend joined is taken as made on joining.
     `referrer`, `referee`: the rewards of both sides; left out: none. `at_most_per_month`: of the referrer's rewards.
     `chains`: markets in which rewards go deeper than one level; by the market of the order.
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     attribution_days: Annotated[int, Field(ge=1, le=366)] = 30
-    trigger: Literal["first_order", "enrollment"] = "first_order"
+    trigger: Trigger = "first_order"
     minimum_order: Annotated[Money, Field(ge=0)] = Field(default=0)
     return_days: Annotated[int, Field(ge=0, le=366)] = 14
-    referrer: Reward | None = None
-    referee: Reward | None = None
+    minutes_before_joining: Annotated[int, Field(ge=0, le=1_440)] = 60
+    referrer: SideReward | None = None
+    referee: SideReward | None = None
     at_most_per_month: Annotated[int, Field(ge=1, le=10_000)] | None = None
     milestones: tuple[Milestone, ...] = ()
     chains: tuple[Chain, ...] = ()
@@ -91,9 +111,26 @@ class ReferralTerms(Definition):
 
     @model_validator(mode="after")
     def _heads_are_not_paid(self) -> Self:
-        if self.trigger == "enrollment" and any(chain.depth == DEEPEST for chain in self.chains):
+        if not self.awaits_order and any(chain.depth == DEEPEST for chain in self.chains):
             raise ValueError("chains: depth 2 goes with trigger: first_order; a second level is paid for orders alone")
         return self
+
+    def trigger_of(self, level: int) -> Trigger:
+        """Return what the reward of a level is for: 0 the referee's, 1 the referrer's, 2 that of the second level."""
+        if level == DEEPEST:
+            return "first_order"
+        side = self.referee if level == 0 else self.referrer
+        return self.trigger if side is None or side.trigger is None else side.trigger
+
+    @property
+    def awaits_order(self) -> bool:
+        """Whether a referral qualifies by an order; otherwise the enrollment is enough."""
+        return "first_order" in {self.trigger, self.trigger_of(0), self.trigger_of(1)}
+
+    @property
+    def pays_for_enrollment(self) -> bool:
+        """Whether something is given for the enrollment itself."""
+        return not self.awaits_order or "enrollment" in {self.trigger_of(0), self.trigger_of(1)}
 
     def list_rewards(self) -> list[Reward]:
         """Return every reward that is named."""

@@ -94,10 +94,13 @@ class ReferralState(models.TextChoices):
 class Referral(models.Model):
     """That `member` was brought by `referrer`: once and for good.
 
-    `upline_id`: who had brought the referrer by then. While it is pending, `order_id` and `due_at` name the order that
-    would count and when that is decided; a trigger refuses any other change, and a way back of the state. A referrer
-    joined before the referee (of two who joined at one instant, the one with the lower id did), so no chain of
-    referrers leads back to where it began.
+    `upline_id`: who had brought the referrer by then. `order_id`: the order that counts, or would; `due_at`: when a
+    pending one is decided next. `cleared_at`: since when what is given for the enrollment alone is due. `scored_at`:
+    when evidence was last looked at; `suspected_at`: since when new evidence against a qualified one waits for a
+    review. `reopened_at`: a person took the rejection back, and with it what earlier orders say. A trigger refuses any
+    change of who was brought by whom, and moves of the state that there are not. A referrer joined before the referee
+    (of two who joined at one instant, the one with the lower id did), so no chain of referrers leads back to where it
+    began.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
@@ -117,6 +120,10 @@ class Referral(models.Model):
     due_at = models.DateTimeField(null=True)
     decided_at = models.DateTimeField(null=True)
     qualified_at = models.DateTimeField(null=True)
+    cleared_at = models.DateTimeField(null=True)
+    reopened_at = models.DateTimeField(null=True)
+    scored_at = models.DateTimeField(null=True)
+    suspected_at = models.DateTimeField(null=True)
     score = models.SmallIntegerField(default=0)
     signals = models.JSONField(default=list)
     reason = models.CharField(max_length=500, blank=True)
@@ -124,7 +131,7 @@ class Referral(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        permissions = [("review_referral", "Can approve and reject referrals that wait for review")]
+        permissions = [("review_referral", "Can approve, reject and reopen referrals")]
         constraints = [
             models.UniqueConstraint(name="referral_once", fields=["member"]),
             models.CheckConstraint(
@@ -143,11 +150,32 @@ class Referral(models.Model):
             models.Index(
                 name="referral_due", fields=["program", "due_at"], condition=Q(state="pending", due_at__isnull=False)
             ),
-            models.Index(name="referral_flagged", fields=["program", "id"], condition=Q(state="flagged")),
+            models.Index(name="referral_scored", fields=["program", "scored_at"], condition=Q(state="qualified")),
+            models.Index(
+                name="referral_review",
+                fields=["program", "id"],
+                condition=Q(state="flagged") | Q(suspected_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class RefusedBinding(models.Model):
+    """That a member was refused as a referrer's friend because both are one person: the next try goes to a review."""
+
+    program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
+    member = models.ForeignKey(Member, models.PROTECT, related_name="+", db_index=False)
+    referrer_id = models.BigIntegerField()
+    refused_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(name="refusedbinding_once", fields=["member", "referrer_id"])]
+
+    def __str__(self) -> str:
+        return f"{self.member_id} by {self.referrer_id}"
 
 
 class RewardState(models.TextChoices):
@@ -168,8 +196,9 @@ class ReferralReward(models.Model):
     """What a member has, or will have, for a referral: points of a wallet, or a coupon.
 
     `event`: `order:<id>`, `enrollment`, or `milestone:<invitees>`. `level`: 0 the referee's own, 1 the referrer's,
-    2 that of the referrer's referrer. `month`: the local month of the approval, for the caps. A trigger refuses
-    a change of what was promised, and a way back of the state.
+    2 that of the referrer's referrer. `round`: 1, and one more each time it is promised anew after it was taken back
+    or rejected. `month`: the local month of the approval, for the caps. A trigger refuses a change of what was
+    promised, and a way back of the state.
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
@@ -177,6 +206,7 @@ class ReferralReward(models.Model):
     referral = models.ForeignKey(Referral, models.PROTECT, related_name="rewards", db_index=False)
     event = models.CharField(max_length=40)
     level = models.SmallIntegerField()
+    round = models.SmallIntegerField(default=1)
     wallet_id = models.BigIntegerField(null=True)
     points = models.BigIntegerField(null=True)
     coupon = models.CharField(max_length=63, blank=True)
@@ -192,7 +222,7 @@ class ReferralReward(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                name="referralreward_once", fields=["program", "referral", "event", "member", "level"]
+                name="referralreward_once", fields=["program", "referral", "event", "member", "level", "round"]
             ),
             models.UniqueConstraint(
                 name="referralreward_standing",
@@ -219,6 +249,7 @@ class ReferralReward(models.Model):
         indexes = [
             models.Index(name="referralreward_member", fields=["member", "level", "month"]),
             models.Index(name="referralreward_referral", fields=["referral"]),
+            models.Index(name="referralreward_waiting", fields=["program", "moved_at"], condition=Q(state="approved")),
         ]
 
     def __str__(self) -> str:

@@ -37,12 +37,14 @@ def groups_of(representatives: dict[N, N], among: Collection[N]) -> dict[N, list
 class Evidence:
     """What speaks against a referral. Counts are of others: the referrer and the referrer's other friends.
 
+    `refused_before`: the member was refused as one person with a referrer, this one or another;
     `strong_with_referrer`: e-mail, card or device shared with the referrer; `strong_with_siblings`: how many other
     friends share one; `shared_by`: how many members one card or device has served; `farm`: how many referrals lie
     within the group that shared cards, devices and e-mails tie together, this one among them; `address`, `ip_agent`:
     how many share them; `burst`: friends of the referrer bound within a day of this one.
     """
 
+    refused_before: bool = False
     strong_with_referrer: bool = False
     strong_with_siblings: int = 0
     shared_by: int = 0
@@ -54,12 +56,15 @@ class Evidence:
 
 # Points of suspicion. From FLAGGED on a referral waits for a person; an IP address adds to others and is none alone.
 FLAGGED = 50
+# The points of what is known, and not only likely.
+REFUSED_BEFORE, CERTAIN = "refused_before", 60
 _FARM, _FAN_OUT, _BURST = 4, 4, 8
 
 
 def score(evidence: Evidence) -> list[tuple[str, int]]:
     """Return the signals that speak against a referral, each with its points."""
     signals = [
+        (REFUSED_BEFORE, CERTAIN if evidence.refused_before else 0),
         ("shared_with_referrer", 60 if evidence.strong_with_referrer else 0),
         ("shared_with_friends", min(30 + 10 * evidence.strong_with_siblings, 60) * bool(evidence.strong_with_siblings)),
         ("connected_farm", 60 if evidence.farm >= _FARM else 0),

@@ -1,43 +1,23 @@
 """Reads of referrals: the policy in force, whose code it is, what an order is worth by now, where a member stands."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from django.db import connection
+from django.db.models import F, Q, Sum
 
 from core import typed_codes
 from core.models import Program, Version
 from core.versions import in_force
+from membership import order_returns
+from membership.models import MemberStatus, Order
+from membership.returns import work_out
 from referrals.definitions import Milestone, ReferralTerms
 from referrals.models import Referral, ReferralCode, ReferralPolicyVersion, ReferralState
 
-# What an order is worth: paid, with what edits added, less what came back, whether the refund names the order or its
-# lines do. One that is back with all its units is worth nothing, whatever was kept of its money.
-_WORTH = """
-    SELECT o.id, o.paid_at, o.market, CASE WHEN o.returned_at IS NOT NULL THEN 0 ELSE (o.program_amount_minor
-        + coalesce((SELECT sum(e.program_amount_minor) FROM membership_orderedit e
-            WHERE e.order_id = o.id AND e.member_id = o.member_id), 0)
-        - coalesce((SELECT sum(r.counted_minor - coalesce((SELECT sum(l.counted_minor) FROM membership_refundline l
-                WHERE l.refund_id = r.id AND l.member_id = r.member_id AND l.order_line_id IS NOT NULL), 0))
-            FROM membership_refund r WHERE r.order_id = o.id AND r.member_id = o.member_id), 0)
-        - coalesce((SELECT sum(l.counted_minor) FROM membership_refundline l
-            JOIN membership_orderline ol ON ol.id = l.order_line_id AND ol.member_id = l.member_id
-            WHERE ol.order_id = o.id AND ol.member_id = o.member_id), 0)
-        )::bigint END AS net_minor
-    FROM membership_order o WHERE o.member_id = %s"""
-_FIRST_WORTHY = "SELECT * FROM (" + _WORTH + ") worth WHERE net_minor >= %s ORDER BY paid_at, id LIMIT 1"  # noqa: S608 constants
-_OF_ORDER = _WORTH + " AND o.id = %s"
-
-
-@dataclass(frozen=True, slots=True)
-class OrderWorth:
-    """An order net of what came back, in minor units of the program's currency."""
-
-    order_id: int
-    paid_at: datetime
-    market: str
-    net_minor: int
+# What a person has to look at: before it is paid, or at new evidence afterwards.
+WAITING_FOR_REVIEW = Q(state=ReferralState.FLAGGED) | Q(suspected_at__isnull=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +62,36 @@ def shown_code(member_id: int) -> str | None:
     return ReferralCode.objects.filter(member_id=member_id).order_by("-id").values_list("text", flat=True).first()
 
 
-def find_first_worthy(*, member_id: int, minimum_minor: int) -> OrderWorth | None:
-    """Return the member's first order that is still worth so much, whole returns left out."""
-    return _one(_FIRST_WORTHY, [member_id, minimum_minor])
+def iter_orders_of(*, member_id: int, minimum_minor: int) -> Iterator[Order]:
+    """Yield a member's orders that were worth so much when they were paid, or with what edits added, in their order."""
+    added = Sum("edits__program_amount_minor", default=0)
+    orders = Order.objects.filter(member_id=member_id).alias(worth=F("program_amount_minor") + added)
+    yield from orders.filter(worth__gte=minimum_minor).order_by("paid_at", "external_id").iterator()
 
 
-def worth_of(*, member_id: int, order_id: int) -> OrderWorth | None:
-    """Return what an order of the member is worth by now."""
-    return _one(_OF_ORDER, [member_id, order_id])
+def goods_left_minor(order: Order, *, until: datetime | None = None) -> int:
+    """Return what is left of the goods of an order, without shipping and what was paid in points.
+
+    Units: minor units of the program's currency, of which a line has its share of the whole order.
+    until: by the refunds and edits before that instant; left out, by all.
+    """
+    known = order_returns.read([order.pk]).get(order.pk)
+    if known is None or not known.order.amount_minor:
+        return 0
+    paid = known.order
+    back = work_out(paid, [part for part in known.parts if until is None or part.refunded_at < until])
+    left = 0
+    for line in back.lines.values():
+        if until is None or line.line.since < until:
+            goods = line.line.paid_in_money_minor
+            left += goods - line.of_earned.of(goods)
+    return left * paid.program_amount_minor // paid.amount_minor
 
 
-def _one(statement: str, parameters: list[int]) -> OrderWorth | None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        row = cursor.fetchone()
-    return OrderWorth(*row) if row else None
-
-
-def count_qualified(member_id: int) -> int:
+def count_qualified(member_id: int, *, without_suspended: bool = False) -> int:
     """Return how many direct friends of a referrer have qualified and still do."""
-    return Referral.objects.filter(referrer_id=member_id, state=ReferralState.QUALIFIED).count()
+    friends = Referral.objects.filter(referrer_id=member_id, state=ReferralState.QUALIFIED)
+    return (friends.exclude(member__status=MemberStatus.SUSPENDED) if without_suspended else friends).count()
 
 
 def get_standing(*, program: Program, member_id: int, at: datetime) -> Standing:

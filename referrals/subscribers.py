@@ -16,6 +16,15 @@ def follow_facts(*, program_id: int, payload: dict[str, Any], at: datetime) -> N
     qualification.follow_facts(program=Program.objects.get(pk=program_id), member_ids=member_ids, at=at)
 
 
+@subscribe("membership.member_updated", name="referrals.follow_status")
+def follow_status(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Look at the rewards that wait for members who were suspended or are active again."""
+    if "status" in payload["changed"]:
+        program = Program.objects.get(pk=program_id)
+        for member_id in payload["members"]:
+            rewards.follow_status(program=program, member_id=member_id, at=at)
+
+
 @subscribe("referrals.referral_moved", name="referrals.follow_binding")
 def follow_binding(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Look at a referral once more that has just been bound: an order told at that moment did not find it yet."""

@@ -8,16 +8,22 @@ from django.conf import settings
 
 from core.models import Program
 from referrals.models import ReferralPolicy
-from referrals.services import cleanup, qualification
+from referrals.services import cleanup, qualification, rewards
 
 
 @shared_task(name="referrals.mature", soft_time_limit=240, time_limit=270)
 def mature(**_kwargs: Any) -> None:
-    """Decide what is due in each program, batch by batch. Safe to run twice and side by side."""
+    """Decide what is due in each program, batch by batch, and look again at what was decided.
+
+    Safe to run twice and side by side.
+    """
     at = datetime.now(UTC)
     for program in Program.objects.filter(pk__in=ReferralPolicy.objects.values("program")):
         while qualification.mature(program=program, at=at) == qualification.BATCH:
             pass
+        while qualification.recheck(program=program, at=at) == qualification.BATCH:
+            pass
+        rewards.lapse_waiting(program=program, at=at)
 
 
 @shared_task(name="referrals.forget_touches", soft_time_limit=1_500, time_limit=1_560)

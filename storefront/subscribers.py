@@ -71,8 +71,18 @@ def announce_expiring(*, program_id: int, payload: dict[str, Any], at: datetime)
 def announce_referral(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell what a referral has come to."""
     referral_news.announce_referral(
-        program_id=program_id, referral_id=payload["referral"], state=payload["state"], at=at
+        program_id=program_id,
+        referral_id=payload["referral"],
+        state=payload["state"],
+        before=payload.get("before"),  # not there in news of an earlier release
+        at=at,
     )
+
+
+@subscribe("referrals.referral_suspected", name="storefront.announce")
+def announce_suspicion(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell that a person has to look at a referral that has qualified."""
+    referral_news.announce_suspicion(program_id=program_id, referral_id=payload["referral"], at=at)
 
 
 @subscribe("referrals.reward_moved", name="storefront.announce")

@@ -47,6 +47,7 @@ SCOPE_HELP: dict[str, Any] = {
     Scope.COUPONS_ISSUE: _("issue coupons to members, make codes and revoke claims"),
     Scope.REFERRALS_READ: _("read referrals"),
     Scope.REFERRALS_WRITE: _("make referral codes, record touches and bind referees"),
+    Scope.REFERRALS_REVIEW: _("approve, reject and reopen referrals, which takes back what was paid"),
     Scope.CHECKOUTS_WRITE: _("quote, hold and release checkouts"),
     Scope.RETENTION_READ: _("read the retention figures"),
     Scope.EVENTS_READ: _("read the events feed"),

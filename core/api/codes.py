@@ -100,4 +100,5 @@ CODES = (
     "version_just_published",
     "webhook_disabled",
     "wrong_currency",
+    "wrong_referral_state",
 )

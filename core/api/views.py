@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property, wraps
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -25,6 +25,7 @@ from core.api.credentials import Caller, Credentials, HasScope
 from core.api.pages import Page
 from core.api.problems import FieldError, Problem, field_errors, pointer
 from core.api.throttle import RateLimit
+from core.calendar import CLOCK_TOLERANCE
 from core.models import Program, Scope
 from core.places import places_of
 from core.services import idempotency
@@ -32,7 +33,6 @@ from core.services import idempotency
 B = TypeVar("B", bound=BaseModel)
 Method = Callable[..., HttpResponse]
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
 _KEY = re.compile("[!-~]{1,255}")
 
 

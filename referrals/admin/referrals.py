@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -21,8 +22,8 @@ from membership.admin import MEMBERS_PER_SEARCH, find_members
 from membership.models import Member
 from referrals.k_factor import horizon_days, list_cohorts
 from referrals.models import Referral, ReferralReward, ReferralState
-from referrals.selectors import find_version, terms_of
-from referrals.services import qualification
+from referrals.selectors import WAITING_FOR_REVIEW, find_version, terms_of
+from referrals.services import reviews
 from referrals.tree import read_tree
 
 REVIEW = "referrals.review_referral"
@@ -33,6 +34,7 @@ COLORS = {
 }  # fmt: skip
 # What speaks against a referral, in words.
 SIGNALS = {
+    "refused_before": _("was refused before as one person with a referrer"),
     "shared_with_referrer": _("shares an e-mail address, card or device with the referrer"),
     "shared_with_friends": _("shares an e-mail address, card or device with other friends of the referrer"),
     "connected_farm": _("is one of a group of accounts that bring each other and share cards or devices"),
@@ -41,6 +43,19 @@ SIGNALS = {
     "velocity": _("came in a burst of friends"),
     "shared_ip": _("shares an IP address and browser, which alone says nothing"),
 }
+
+
+class ReviewFilter(admin.SimpleListFilter):
+    """Those that a person has to look at: before they are paid, or at new evidence afterwards."""
+
+    title = _("Review")
+    parameter_name = "review"
+
+    def lookups(self, _request: HttpRequest, _admin: Any) -> list[tuple[str, Any]]:
+        return [("waiting", _("Waiting for review"))]
+
+    def queryset(self, _request: HttpRequest, rows: QuerySet[Referral]) -> QuerySet[Referral]:
+        return rows.filter(WAITING_FOR_REVIEW) if self.value() else rows
 
 
 class RewardInline(ReadOnlyInline):
@@ -54,17 +69,18 @@ class RewardInline(ReadOnlyInline):
 class ReferralAdmin(ReadOnlyAdmin):
     list_display = ("number", "member", "referrer", "state_label", "source", "score", "bound_at", "due_at")
     list_select_related = ("program", "member", "code__member")
-    list_filter = ("state", "program")
+    list_filter = ("state", ReviewFilter, "program")
     search_fields = ("member__external_id",)
     search_help_text = _("Member id of either side, or its beginning")
     ordering = ("-id",)
     fields = (
         *("program", "shown_member", "shown_referrer", "source", "code", "shown_version", "bound_at", "touched_at"),
-        *("shown_state", "due_at", "decided_at", "qualified_at", "score", "shown_signals", "reason", "reviewed_by"),
+        *("shown_state", "due_at", "decided_at", "qualified_at", "suspected_at", "score", "shown_signals"),
+        *("reason", "reviewed_by", "reopened_at"),
     )
     inlines = [RewardInline]
     actions_list = ("k_factor",)
-    actions_detail = ("approve", "reject", "settle_again", "tree")
+    actions_detail = ("approve", "reject", "reopen", "settle_again", "tree")
 
     def audit_targets(self, row: Any) -> list[str]:
         return [f"referral {row.pk}", f"member {row.member.external_id}"]
@@ -74,11 +90,14 @@ class ReferralAdmin(ReadOnlyAdmin):
         return Q(member_id__in=found) | Q(referrer_id__in=found)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        """Offer a review where there is one to do."""
+        """Offer what can be decided about the referral as it is."""
         found: list[Any] = super().get_actions_detail(request, object_id)
-        if Referral.objects.filter(pk=object_id, state=ReferralState.FLAGGED).exists():
+        referral = Referral.objects.filter(pk=object_id).first()
+        if referral is None:
             return found
-        return [one for one in found if one.method.original_function_name not in ("approve", "reject")]
+        is_rejected = referral.state == ReferralState.REJECTED
+        offered = {"approve": reviews.is_waiting_for_review(referral), "reject": not is_rejected, "reopen": is_rejected}
+        return [one for one in found if offered.get(one.method.original_function_name, True)]
 
     @admin.display(description=_("Referral"))
     def number(self, referral: Referral) -> str:
@@ -115,29 +134,45 @@ class ReferralAdmin(ReadOnlyAdmin):
 
     @pages.button(_("Approve"), url_path="approve", permission=REVIEW, icon="check", variant=ActionVariant.PRIMARY)
     def approve(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        lines = [_("The referral qualifies, and what both sides were promised is paid within seconds.")]
-        return self._review(request, object_id, _("Approve referral"), lines, is_approved=True)
+        lines = [_("The referral passes: what is due to both sides is paid within seconds, the rest when it is due.")]
+        done = _("Approved.")
+        return self._review(request, object_id, _("Approve referral"), lines, reviews.approve, done=done)
 
     @pages.button(_("Reject"), url_path="reject", permission=REVIEW, icon="block", variant=ActionVariant.DANGER)
     def reject(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        lines = [_("Nobody has anything for this referral. This cannot be undone.")]
-        return self._review(request, object_id, _("Reject referral"), lines, is_approved=False)
+        lines = [_("Nobody has anything for this referral. What was paid is taken back within seconds.")]
+        done = _("Rejected.")
+        return self._review(request, object_id, _("Reject referral"), lines, reviews.reject, done=done, is_grave=True)
+
+    @pages.button(_("Reopen"), url_path="reopen", permission=REVIEW, icon="undo")
+    def reopen(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        lines = [_("The referral is decided anew, and orders from before it no longer speak against it.")]
+        done = _("Reopened.")
+        return self._review(request, object_id, _("Reopen referral"), lines, reviews.reopen, done=done)
 
     def _review(
-        self, request: HttpRequest, object_id: str, title: Any, lines: list[Any], *, is_approved: bool
+        self,
+        request: HttpRequest,
+        object_id: str,
+        title: Any,
+        lines: list[Any],
+        review: Callable[..., Referral],
+        *,
+        done: Any,
+        is_grave: bool = False,
     ) -> HttpResponse:
         referral, form = pages.find_row(self, request, object_id), pages.ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            review = qualification.approve if is_approved else qualification.reject
+            user = pages.operator(request)
             try:
-                review(referral=referral, at=timezone.now(), user=pages.operator(request), **form.cleaned_data)
-            except qualification.NotInReview:
-                messages.error(request, gettext("The referral no longer waits for review."))
+                review(referral=referral, actor=user.get_username(), user=user, at=timezone.now(), **form.cleaned_data)
+            except reviews.WrongState:
+                messages.error(request, gettext("The referral has changed meanwhile; nothing was done."))
             else:
-                messages.success(request, gettext("Approved.") if is_approved else gettext("Rejected."))
+                messages.success(request, done)
             return HttpResponseRedirect(pages.page_of(referral))
         return pages.ask(
-            self, request, title=title, form=form, submit=title, row=referral, lines=lines, is_grave=not is_approved
+            self, request, title=title, form=form, submit=title, row=referral, lines=lines, is_grave=is_grave
         )
 
     @pages.button(_("Settle rewards again"), url_path="settle-again", permission=REVIEW, icon="refresh")
@@ -145,8 +180,9 @@ class ReferralAdmin(ReadOnlyAdmin):
         """Try again what could not be paid."""
         referral, form = pages.find_row(self, request, object_id), pages.ReasonForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            qualification.settle_again(
-                referral=referral, at=timezone.now(), user=pages.operator(request), **form.cleaned_data
+            user = pages.operator(request)
+            reviews.settle_again(
+                referral=referral, actor=user.get_username(), user=user, at=timezone.now(), **form.cleaned_data
             )
             messages.success(request, gettext("What is due is paid within seconds; what is paid stays as it is."))
             return HttpResponseRedirect(pages.page_of(referral))

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.utils.translation import gettext, ngettext
 from pydantic import Field, StringConstraints, model_validator
 from rest_framework.request import Request
@@ -152,14 +153,28 @@ class BindingView(MemberView):
 
     @operation(
         summary="Say who brought a new member",
-        description="Send it right after the enrollment. A member is brought once; the same again is `repeated`.",
+        description=(
+            "Send it right after the enrollment. A member is brought once; the same again is `repeated`. Of a refused "
+            "try the fingerprints are kept. Who was refused as one person with a referrer and tries again is bound, "
+            "and waits for a review."
+        ),
         body=BindingBody,
         query=DryRun,
         answers={201: BoundAnswer, 200: BoundAnswer},
         parameters=[OPTIONAL_IDEMPOTENCY_KEY],
     )
+    def post(self, request: Request, **_address: Any) -> HttpResponse:
+        try:
+            return self._bind(request)
+        except binding.BindingRefused as refusal:
+            if not self.read_query(DryRun).dry_run:
+                # Here, where what the try wrote is rolled back.
+                told = self.read(BindingBody).fingerprints.model_dump(exclude_none=True)
+                binding.keep_evidence(member=self.member, told=told, refusal=refusal, at=self.at)
+            raise
+
     @idempotent(is_required=False)
-    def post(self, _request: Request, **_address: Any) -> Response:
+    def _bind(self, _request: Request) -> Response:
         query, body = self.read_query(DryRun), self.read(BindingBody)
         with self.writing(dry_run=query.dry_run):
             bound = binding.bind(

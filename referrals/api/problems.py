@@ -12,11 +12,17 @@ from referrals.services.binding import (
     UnknownCode,
 )
 from referrals.services.codes import CodeTaken
+from referrals.services.reviews import WrongState
 
 
 def unknown_referral() -> Problem:
     """Return the problem of a number under which the program has no referral."""
     return Problem(404, "unknown_referral", "The program has no referral of this number.")
+
+
+@translates(WrongState)
+def _wrong_state(error: WrongState) -> Problem:
+    return Problem(409, "wrong_referral_state", f"A referral that is {error} cannot be decided so.")
 
 
 @translates(NoPolicy)

@@ -8,7 +8,14 @@ from referrals.api.members import (
     ReferralCodeView,
     TouchesView,
 )
-from referrals.api.referrals import KFactorView, ReferralListView, ReferralView
+from referrals.api.referrals import (
+    ApprovalView,
+    KFactorView,
+    ReferralListView,
+    ReferralView,
+    RejectionView,
+    ReopeningView,
+)
 
 _MEMBER = "members/<ext:member>"
 
@@ -16,6 +23,9 @@ urlpatterns = [
     path("referrals", ReferralListView.as_view()),
     path("referrals/k-factor", KFactorView.as_view()),
     path("referrals/<int:referral>", ReferralView.as_view()),
+    path("referrals/<int:referral>/approve", ApprovalView.as_view()),
+    path("referrals/<int:referral>/reject", RejectionView.as_view()),
+    path("referrals/<int:referral>/reopen", ReopeningView.as_view()),
     path("referral-touches", TouchesView.as_view()),
     path(f"{_MEMBER}/referral", BindingView.as_view()),
     path(f"{_MEMBER}/referral-code", ReferralCodeView.as_view()),

@@ -7,15 +7,23 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from core.models import Program
-from core.services import outbox
-from membership.fingerprints import digest, shares_strong
-from membership.models import Member, MemberStatus, Order
+from membership.fingerprints import digest, is_same_person
+from membership.models import Member, MemberStatus
 from membership.services import fingerprints
 from referrals.definitions import ReferralTerms
-from referrals.models import Referral, ReferralCode, ReferralPolicyVersion, ReferralSource, Touch
+from referrals.models import (
+    Referral,
+    ReferralCode,
+    ReferralPolicyVersion,
+    ReferralSource,
+    ReferralState,
+    RefusedBinding,
+    Touch,
+)
 from referrals.selectors import find_code, find_version, terms_of
-
-MOVED = "referrals.referral_moved"
+from referrals.services.fraud import assess, note_signals
+from referrals.services.moves import announce, move
+from referrals.verdict import is_existing_customer
 
 
 class BindingRefused(Exception):
@@ -31,7 +39,14 @@ class UnknownCode(BindingRefused):
 
 
 class SelfReferral(BindingRefused):
-    """Referrer and referee are one member, or share an e-mail address, a card or a device."""
+    """Referrer and referee are one member, or share an e-mail address, a card or a device.
+
+    referrer_id: whose code it was.
+    """
+
+    def __init__(self, referrer_id: int) -> None:
+        super().__init__(referrer_id)
+        self.referrer_id = referrer_id
 
 
 class ExistingCustomer(BindingRefused):
@@ -97,6 +112,7 @@ def bind(
 ) -> Bound:
     """Bind a new member to the referrer whose code was entered, or else whose link the visitor clicked last.
 
+    Who was refused as one person with a referrer before is bound and goes to a review.
     told: what the member was seen with, by kind of fingerprint.
     Raises: NoPolicy; UnknownCode; SelfReferral; ExistingCustomer; AlreadyBound; ReferralCycle; AttributionExpired.
     Idempotency: bound to the same referrer again, it is the same referral. Of two at once the first stands.
@@ -114,9 +130,36 @@ def bind(
     if referral.referrer_id != found.code.member_id:
         raise AlreadyBound
     if is_new:
-        payload = {"referral": referral.pk, "state": referral.state}
-        outbox.publish(program_id=program.pk, topic=MOVED, payload=payload, at=at)
+        announce(referral, before=None, at=at)
+        if _was_refused(member):
+            note_signals(referral, assess(program=program, referral_ids=[referral.pk])[referral.pk], at)
+            move(referral, ReferralState.FLAGGED, at)
     return Bound(referral, is_new)
+
+
+@transaction.atomic
+def keep_evidence(*, member: Member, told: Mapping[str, str], refusal: BindingRefused, at: datetime) -> None:
+    """Keep what a refused try has shown: what the member was seen with, and that it was as one person with a referrer.
+
+    The try itself was rolled back; this is for the transaction after it.
+    Idempotency: what is known already stays as it is.
+    """
+    fingerprints.record(member=member, seen_with=told, at=at)
+    if isinstance(refusal, SelfReferral) and refusal.referrer_id != member.pk:
+        RefusedBinding.objects.bulk_create(
+            [
+                RefusedBinding(
+                    program_id=member.program_id, member=member, referrer_id=refusal.referrer_id, refused_at=at
+                )
+            ],
+            ignore_conflicts=True,
+        )
+
+
+def _was_refused(member: Member, *, referrer_id: int | None = None) -> bool:
+    """Tell whether the member was refused as one person with a referrer, or with this one."""
+    tries = RefusedBinding.objects.filter(member=member)
+    return (tries if referrer_id is None else tries.filter(referrer_id=referrer_id)).exists()
 
 
 def _attribute(program: Program, terms: ReferralTerms, code: str, visitor: str, at: datetime) -> _Attribution:
@@ -137,9 +180,11 @@ def _attribute(program: Program, terms: ReferralTerms, code: str, visitor: str, 
 
 def _check(member: Member, referrer: Member, terms: ReferralTerms, at: datetime) -> None:
     """Refuse a referral that cannot be one."""
-    if member.pk == referrer.pk or shares_strong(member.pk, referrer.pk):
-        raise SelfReferral
-    if Order.objects.filter(member=member).exists():
+    if member.pk == referrer.pk:
+        raise SelfReferral(referrer.pk)
+    if is_same_person(member.pk, referrer.pk) and not _was_refused(member, referrer_id=referrer.pk):
+        raise SelfReferral(referrer.pk)
+    if is_existing_customer(member_id=member.pk, joined_at=member.joined_at, bound_at=at, terms=terms):
         raise ExistingCustomer
     if (referrer.joined_at, referrer.pk) > (member.joined_at, member.pk):
         raise ReferralCycle
@@ -163,7 +208,7 @@ def _insert(
         "touched_at": found.touched_at,
         "version": version,
         "bound_at": at,
-        "due_at": at if terms.trigger == "enrollment" else None,
+        "due_at": at if terms.pays_for_enrollment else None,
     }
     return Referral.objects.get_or_create(member=member, defaults=told)
 

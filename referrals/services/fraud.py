@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from core.models import Program
 from membership.fingerprints import PUBLIC, STRONG
 from membership.models import Fingerprint, FingerprintKind
-from referrals.models import Referral
+from referrals.models import Referral, RefusedBinding
 from referrals.rules import Evidence, connect, score
 
 # Bounds of one assessment: farms are small, and so are the circles that are looked at.
@@ -59,9 +59,22 @@ def assess(*, program: Program, referral_ids: Sequence[int]) -> dict[int, list[t
     people |= {friend.member_id for own in friends.values() for friend in own}
     circle = _reach(program, people)
     farms = _count_farms(circle)
-    return {
-        referral_id: score(_evidence(referrals[referral_id], friends, circle, farms)) for referral_id in referral_ids
-    }
+    refused = set(
+        RefusedBinding.objects.filter(member_id__in=[referral.member_id for referral in referrals.values()])
+        .order_by("member_id")
+        .values_list("member_id", flat=True)
+    )
+    found = {}
+    for referral_id, referral in referrals.items():
+        evidence = _evidence(referral, friends, circle, farms)
+        found[referral_id] = score(replace(evidence, refused_before=referral.member_id in refused))
+    return found
+
+
+def note_signals(referral: Referral, signals: Sequence[tuple[str, int]], at: datetime) -> None:
+    """Note on a referral what speaks against it; the caller saves it."""
+    referral.signals = [{"signal": name, "points": points} for name, points in signals]
+    referral.score, referral.scored_at = min(sum(points for _, points in signals), 100), at
 
 
 def _list_friends(referrer_ids: Collection[int]) -> dict[int, list[Referral]]:

@@ -1,35 +1,42 @@
 """From bound to qualified: which order counts, when it is settled, and what happens when it comes back.
 
-Every step reads what is true now and moves the referral there, so news that comes twice, late or in another order ends
-the same. What follows for members other than the referee goes by outbox, a member at a time.
+Every step reads what is true now (`referrals.verdict`) and moves the referral there, so news that comes twice, late or
+in another order ends the same. What follows for members other than the referee goes by outbox, a member at a time.
 """
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 
 from core.models import Program
-from core.services import audit, outbox
-from membership.models import Order
 from referrals.definitions import ReferralTerms
 from referrals.locks import lock_referral
 from referrals.models import Referral, ReferralState
 from referrals.rules import FLAGGED
-from referrals.selectors import find_first_worthy, terms_of, worth_of
-from referrals.services.binding import MOVED
-from referrals.services.fraud import assess
+from referrals.selectors import terms_of
+from referrals.services.fraud import assess, note_signals
+from referrals.services.moves import move, tell_beneficiaries, tell_suspicion
+from referrals.verdict import Outcome, Verdict, judge
 
-REWARD_DUE = "referrals.reward_due"
 EXISTING_CUSTOMER = "existing_customer"
 
 # Referrals assessed together; each is decided in a transaction of its own.
 BATCH = 200
+# How long after it qualified a referral is looked at again, and how often, for evidence that came later.
+RECHECKED_FOR, RECHECKED_EVERY = timedelta(days=90), timedelta(days=1)
 
-
-class NotInReview(Exception):
-    """The referral does not wait for a review, or no longer."""
+# What a referral of a state becomes by its facts, where that is something else. A review has the last word on what is
+# flagged; whether a pending one qualifies is decided by `mature`, with a look at the evidence.
+_BECOMES = {
+    (ReferralState.PENDING, Outcome.REVERSED): ReferralState.REVERSED,
+    (ReferralState.FLAGGED, Outcome.REVERSED): ReferralState.REVERSED,
+    (ReferralState.QUALIFIED, Outcome.REVERSED): ReferralState.REVERSED,
+    (ReferralState.QUALIFIED, Outcome.WAITING): ReferralState.PENDING,
+    (ReferralState.REVERSED, Outcome.WAITING): ReferralState.PENDING,
+    (ReferralState.REVERSED, Outcome.SETTLED): ReferralState.PENDING,
+}
 
 
 @transaction.atomic
@@ -38,10 +45,9 @@ def follow_facts(*, program: Program, member_ids: Iterable[int], at: datetime) -
 
     Locks: each referral, ascending by referee.
     """
-    states = (ReferralState.PENDING, ReferralState.FLAGGED, ReferralState.QUALIFIED)
-    touched = Referral.objects.filter(program=program, member_id__in=list(member_ids), state__in=states)
+    touched = Referral.objects.filter(program=program, member_id__in=list(member_ids))
     for referral_id in touched.order_by("member_id").values_list("pk", flat=True):
-        _follow(program, lock_referral(referral_id), at)
+        follow(program, lock_referral(referral_id), at)
 
 
 def mature(*, program: Program, at: datetime, limit: int = BATCH) -> int:
@@ -59,114 +65,97 @@ def mature(*, program: Program, at: datetime, limit: int = BATCH) -> int:
     return len(found)
 
 
-def approve(*, referral: Referral, reason: str, user: User, at: datetime) -> Referral:
-    """Let a referral that waits for review qualify.
+def recheck(*, program: Program, at: datetime, limit: int = BATCH) -> int:
+    """Look for new evidence against referrals that have qualified, and return how many were looked at.
 
-    Raises: NotInReview.
-    Locks: the referral.
+    What is paid stays until a person decides; more evidence than was known at the decision asks for a review.
+    Locks: each referral in a transaction of its own.
     """
-    return _review(referral, ReferralState.QUALIFIED, reason=reason, user=user, at=at)
+    due = Referral.objects.filter(
+        Q(scored_at=None) | Q(scored_at__lte=at - RECHECKED_EVERY),
+        program=program,
+        state=ReferralState.QUALIFIED,
+        qualified_at__gt=at - RECHECKED_FOR,
+    )
+    found = list(due.order_by("scored_at", "pk").values_list("pk", flat=True)[:limit])
+    signals = assess(program=program, referral_ids=found)
+    for referral_id in found:
+        with transaction.atomic():
+            _suspect(lock_referral(referral_id), signals[referral_id], at)
+    return len(found)
 
 
-def reject(*, referral: Referral, reason: str, user: User, at: datetime) -> Referral:
-    """Refuse a referral that waits for review: nobody has anything for it.
+def follow(program: Program, referral: Referral, at: datetime) -> Verdict:
+    """Move a locked referral to where its facts put it, and return what they say.
 
-    Raises: NotInReview.
-    Locks: the referral.
+    One that a person has rejected stays so, whatever the facts say.
     """
-    return _review(referral, ReferralState.REJECTED, reason=reason, user=user, at=at)
-
-
-@transaction.atomic
-def settle_again(*, referral: Referral, reason: str, user: User, at: datetime) -> None:
-    """Ask once more for the rewards of a referral: a coupon that could not be issued is tried again."""
-    _tell_beneficiaries(referral, at)
-    audit.record(
-        action="referral.settled_again", target=f"referral {referral.pk}", actor=user.get_username(), user=user,
-        reason=reason, program=referral.program, at=at,
-    )  # fmt: skip
-
-
-@transaction.atomic
-def _review(referral: Referral, state: ReferralState, *, reason: str, user: User, at: datetime) -> Referral:
-    locked = lock_referral(referral.pk)
-    if locked.state != ReferralState.FLAGGED:
-        raise NotInReview(locked.state)
-    locked.reason, locked.reviewed_by = reason, user.get_username()
-    _move(locked, state, at)
-    verb = "approved" if state == ReferralState.QUALIFIED else "rejected"
-    audit.record(
-        action=f"referral.{verb}", target=f"referral {locked.pk}", actor=user.get_username(), user=user, reason=reason,
-        program=locked.program, before={"state": ReferralState.FLAGGED}, after={"state": state}, at=at,
-    )  # fmt: skip
-    return locked
-
-
-def _follow(program: Program, referral: Referral, at: datetime) -> None:
     terms = terms_of(referral.version, program.currency)
-    if referral.state != ReferralState.QUALIFIED and _has_ordered_before(referral):
-        referral.reason = EXISTING_CUSTOMER  # learned late: the order came after the binding
-        _move(referral, ReferralState.REJECTED, at)
-    elif referral.state == ReferralState.PENDING:
-        _await_order(referral, terms, at)
-    elif referral.order_id is not None and not _is_worthy(referral, terms):
-        _move(referral, ReferralState.REVERSED, at)
-
-
-def _await_order(referral: Referral, terms: ReferralTerms, at: datetime) -> None:
-    """Note which order would count by now, if one is to, and when that is decided."""
-    if terms.trigger == "enrollment":
-        return
-    order = find_first_worthy(member_id=referral.member_id, minimum_minor=_minimum(terms))
-    order_id, market, due_at = None, "", None
-    if order is not None:
-        order_id, market, due_at = order.order_id, order.market, order.paid_at + timedelta(days=terms.return_days)
-    if (referral.order_id, referral.due_at) != (order_id, due_at):
-        referral.order_id, referral.market, referral.due_at = order_id, market, due_at
+    verdict = judge(referral, terms, at=at)
+    if referral.state == ReferralState.REJECTED and referral.reviewed_by:
+        return verdict
+    if verdict.outcome is Outcome.EXISTING_CUSTOMER:
+        if referral.state != ReferralState.REJECTED:
+            referral.reason, referral.reviewed_by = EXISTING_CUSTOMER, ""  # learned late
+            move(referral, ReferralState.REJECTED, at)
+        return verdict
+    state = ReferralState(referral.state)
+    is_new_order = _note_order(referral, terms, verdict)
+    if state == ReferralState.REJECTED:
+        referral.reason = ""  # the order of before came back whole, or was told wrong
+        move(referral, ReferralState.PENDING, at)
+        state = ReferralState.PENDING
+    becomes = _BECOMES.get((state, verdict.outcome), state)
+    if becomes != state:
+        move(referral, becomes, at)
+    elif is_new_order:
         referral.save(update_fields=["order_id", "market", "due_at"])
-        _tell_beneficiaries(referral, at)
+        tell_beneficiaries(referral, at)
+    return verdict
 
 
-def _has_ordered_before(referral: Referral) -> bool:
-    return Order.objects.filter(member_id=referral.member_id, paid_at__lt=referral.bound_at).exists()
-
-
-def _is_worthy(referral: Referral, terms: ReferralTerms) -> bool:
-    """Tell whether the order that counted is still worth the minimum."""
-    order = worth_of(member_id=referral.member_id, order_id=referral.order_id or 0)
-    return order is not None and order.net_minor >= _minimum(terms)
-
-
-def _minimum(terms: ReferralTerms) -> int:
-    """Return what an order must be worth: never nothing, for then all of it has come back, or nothing was paid."""
-    return max(terms.minimum_order, 1)
+def _note_order(referral: Referral, terms: ReferralTerms, verdict: Verdict) -> bool:
+    """Note which order counts, or would, and when something is decided; return whether that is new."""
+    is_enrollment_due = terms.pays_for_enrollment and referral.cleared_at is None
+    due_at = referral.bound_at if is_enrollment_due else verdict.due_at
+    known = (referral.order_id, referral.market, referral.due_at)
+    referral.order_id, referral.market, referral.due_at = verdict.order_id, verdict.market, due_at
+    return known != (verdict.order_id, verdict.market, due_at)
 
 
 def _decide(program: Program, referral: Referral, signals: list[tuple[str, int]], at: datetime) -> None:
-    if referral.state == ReferralState.PENDING:
-        _follow(program, referral, at)
+    if referral.state != ReferralState.PENDING:
+        return
+    verdict = follow(program, referral, at)
     if referral.state != ReferralState.PENDING or referral.due_at is None or referral.due_at > at:
         return
-    referral.signals = [{"signal": name, "points": points} for name, points in signals]
-    referral.score = min(sum(points for _, points in signals), 100)
-    _move(referral, ReferralState.FLAGGED if referral.score >= FLAGGED else ReferralState.QUALIFIED, at)
-
-
-def _move(referral: Referral, state: ReferralState, at: datetime) -> None:
-    """Bring a locked referral into a state, and tell the world and those who have something by it."""
-    referral.state, referral.decided_at = state, at
-    if state == ReferralState.QUALIFIED:
-        referral.qualified_at = at
+    if _score(referral, signals, at):
+        move(referral, ReferralState.FLAGGED, at)
+        return
+    referral.cleared_at = referral.cleared_at or at
+    if verdict.outcome is Outcome.SETTLED:
+        move(referral, ReferralState.QUALIFIED, at)
+        return
+    referral.due_at = verdict.due_at  # what the enrollment gives is due, and the order is waited for
     referral.save()
-    payload = {"referral": referral.pk, "state": str(state)}
-    outbox.publish(program_id=referral.program_id, topic=MOVED, payload=payload, at=at)
-    _tell_beneficiaries(referral, at)
+    tell_beneficiaries(referral, at)
 
 
-def _tell_beneficiaries(referral: Referral, at: datetime) -> None:
-    """Ask to bring in line what the referee, the referrer and the referrer's referrer have by it, one by one."""
-    people = (referral.member_id, referral.referrer_id, referral.upline_id)
-    for level, member_id in enumerate(people):
-        if member_id is not None:
-            payload = {"referral": referral.pk, "member": member_id, "level": level}
-            outbox.publish(program_id=referral.program_id, topic=REWARD_DUE, payload=payload, at=at)
+def _suspect(referral: Referral, signals: list[tuple[str, int]], at: datetime) -> None:
+    if referral.state != ReferralState.QUALIFIED:
+        return
+    known = referral.score
+    if _score(referral, signals, at) and referral.score > known and referral.suspected_at is None:
+        referral.suspected_at = at
+        tell_suspicion(referral, at)
+    referral.save()
+
+
+def _score(referral: Referral, signals: list[tuple[str, int]], at: datetime) -> bool:
+    """Note what speaks against a referral, and return whether a person has to look at it.
+
+    What a review has accepted asks for no other one.
+    """
+    accepted = referral.score if referral.reviewed_by else 0
+    note_signals(referral, signals, at)
+    return referral.score >= FLAGGED and referral.score > accepted

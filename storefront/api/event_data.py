@@ -230,6 +230,7 @@ DATA: Mapping[EventType, type[EventData]] = {
     EventType.REFERRAL_REWARDED: ReferralRewardData,
     EventType.REFERRAL_REJECTED: ReferralData,
     EventType.REFERRAL_CLAWED_BACK: ReferralRewardData,
+    EventType.REFERRAL_REOPENED: ReferralData,
     EventType.WEBHOOK_TEST: WebhookTestData,
 }
 

@@ -21,16 +21,30 @@ _OF_REWARD = {
 }
 
 
-def announce_referral(*, program_id: int, referral_id: int, state: str, at: datetime) -> None:
-    """Tell that a referral has come into a state.
+def announce_referral(*, program_id: int, referral_id: int, state: str, before: str | None, at: datetime) -> None:
+    """Tell that a referral has come into a state. before: the one it was in; None for one that has just been bound.
 
     Locks: the feed.
     """
     kind = _OF_REFERRAL.get(ReferralState(state))
-    if kind is None:
-        return
+    if before is not None and state == ReferralState.PENDING:
+        kind = EventType.REFERRAL_REOPENED
+    if kind is not None:
+        _announce(program_id, referral_id, kind, at)
+
+
+def announce_suspicion(*, program_id: int, referral_id: int, at: datetime) -> None:
+    """Tell that new evidence speaks against a referral that has qualified.
+
+    Locks: the feed.
+    """
+    _announce(program_id, referral_id, EventType.REFERRAL_FLAGGED, at)
+
+
+def _announce(program_id: int, referral_id: int, kind: EventType, at: datetime) -> None:
     referral = Referral.objects.select_related("member", "code__member").get(pk=referral_id)
-    moved_at = referral.bound_at if kind is EventType.REFERRAL_BOUND else referral.decided_at or referral.bound_at
+    is_bound = kind is EventType.REFERRAL_BOUND
+    moved_at = referral.bound_at if is_bound else referral.suspected_at or referral.decided_at or at
     data = {
         "referral": str(referral.pk),
         "member": referral.member.external_id,

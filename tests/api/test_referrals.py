@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.models import Event, Program, Scope
+from core.models import AuditEntry, Event, Program, Scope
 from core.services import outbox
 from membership.models import Fingerprint, Member
 from referrals.models import Referral, ReferralCode, ReferralPolicy, Touch
@@ -99,7 +99,6 @@ def test_each_refusal_has_its_code_and_writes_nothing(shop: Api, clock: Clock) -
     shop.post("members/ann/fingerprints", {"device": "d-1"})
     before = content()
     refused(bind(shop, "ann", code=ann), before, 422, "self_referral")
-    refused(bind(shop, "dan", code=ann, fingerprints={"device": "D-1"}), before, 422, "self_referral")
     refused(bind(shop, "cat", code=ann), before, 422, "existing_customer")
     refused(bind(shop, "ben", code=dan), before, 409, "already_bound")
     refused(bind(shop, "ann", code=dan), before, 422, "referral_cycle")
@@ -109,6 +108,32 @@ def test_each_refusal_has_its_code_and_writes_nothing(shop: Api, clock: Clock) -
     refused(shop.get("referrals/0"), before, 404, "unknown_referral")
     clock(NOW + 30 * DAY)
     refused(bind(shop, "dan", code=ann), before, 422, "attribution_expired")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "try-1"}])
+def test_a_refused_try_leaves_its_evidence_and_the_second_goes_to_a_review(shop: Api, headers: dict[str, str]) -> None:
+    code = code_of(shop, "ann")
+    shop.post("members/ann/fingerprints", {"device": "d-1"})
+    told = {"code": code, "fingerprints": {"device": "D-1", "payment": "card-1"}}
+    before = content()
+    refused(shop.post("members/dan/referral", told, query={"dry_run": "true"}), before, 422, "self_referral")
+    answer = shop.post("members/dan/referral", told, headers=headers)
+    assert (answer.status, answer.code) == (422, "self_referral")
+    kept = Fingerprint.objects.filter(member__external_id="dan").order_by("kind")
+    assert list(kept.values_list("kind", flat=True)) == ["device", "payment"]
+    assert not Referral.objects.exists()
+    second = shop.post("members/dan/referral", {"code": code})
+    assert (second.status, second.json["outcome"], second.json["state"]) == (201, "recorded", "flagged")
+    again = shop.post("members/dan/referral", {"code": code})
+    assert (again.status, again.json["outcome"], again.json["referral"]) == (200, "repeated", second.json["referral"])
+    (waiting,) = shop.get("referrals", awaits_review="true").json["results"]
+    assert (waiting["member"], waiting["awaits_review"]) == ("dan", True)
+    assert shop.get("referrals", awaits_review="false").json["results"] == []
+
+
+def decide(api: Api, verb: str, member: str, key: str, reason: str = "seen the papers") -> Any:
+    referral = Referral.objects.get(member__external_id=member)
+    return api.post(f"referrals/{referral.pk}/{verb}", {"reason": reason}, headers={"Idempotency-Key": key})
 
 
 def test_without_a_policy_there_is_nothing_to_bind_by(shop: Api, program: Program) -> None:
@@ -246,3 +271,36 @@ def test_values_of_fingerprints_are_not_kept(shop: Api) -> None:
     rows = Fingerprint.objects.filter(member=Member.objects.get(external_id="ann"))
     assert sorted(rows.values_list("kind", flat=True)) == ["address", "email", "payment"]
     assert all(len(bytes(row.digest)) == 32 for row in rows)
+
+
+def test_a_key_may_reject_and_reopen_and_stands_in_the_trail(
+    friends: Api, program: Program, clock: Clock, make_key: MakeKey
+) -> None:
+    later = NOW + 21 * DAY
+    clock(later)
+    rejected = decide(friends, "reject", "ben", "k1")
+    assert (rejected.status, rejected.json["state"], rejected.json["reason"]) == (200, "rejected", "seen the papers")
+    outbox.drain(at=later)
+    assert friends.get("members/ann/points").json["wallets"][0]["balance"]["available"] == 0
+    assert decide(friends, "reject", "ben", "k1").headers["Idempotent-Replayed"] == "true"
+    before = content()
+    refused(decide(friends, "reject", "ben", "k2"), before, 409, "wrong_referral_state")
+    refused(decide(friends, "approve", "ben", "k3"), before, 409, "wrong_referral_state")
+    refused(decide(friends, "reopen", "cat", "k4"), before, 409, "wrong_referral_state")
+    refused(decide(friends, "reopen", "ben", "k5", reason=""), before, 422, "invalid_request")
+    refused(friends.post("referrals/0/reopen", {"reason": "x"}, headers={"Idempotency-Key": "k"}), before, 404,
+            "unknown_referral")  # fmt: skip
+    refused(friends.post(f"referrals/{Referral.objects.first().pk}/reopen", {"reason": "x"}), before, 400,  # type: ignore[union-attr]
+            "idempotency_key_missing")  # fmt: skip
+    weak = Api(make_key(Scope.REFERRALS_READ, Scope.REFERRALS_WRITE))
+    refused(decide(weak, "reopen", "ben", "k6"), before, 403, "scope_missing")
+    assert decide(friends, "reopen", "ben", "k7").json["state"] == "pending"
+    settle(program, later)
+    told = friends.get(f"referrals/{Referral.objects.get(member__external_id='ben').pk}").json
+    assert (told["state"], told["reopened_at"]) == ("qualified", later.isoformat().replace("+00:00", "Z"))
+    paid = [(row["level"], row["round"], row["state"]) for row in told["rewards"]]
+    assert paid == [(0, 1, "clawed_back"), (0, 2, "paid"), (1, 1, "clawed_back"), (1, 2, "paid")]
+    entries = AuditEntry.objects.filter(action__startswith="referral.").order_by("pk")
+    assert [(entry.action, entry.actor.split()[0], entry.reason) for entry in entries] == [
+        ("referral.rejected", "key", "seen the papers"), ("referral.reopened", "key", "seen the papers"),
+    ]  # fmt: skip

@@ -82,6 +82,7 @@ DONE: dict[str, set[str]] = {
     "referrals_referralcode_new_vanity_code": VERSIONS,
     "referrals_referral_approve": VERSIONS,
     "referrals_referral_reject": VERSIONS,
+    "referrals_referral_reopen": VERSIONS,
     "referrals_referral_settle_again": VERSIONS,
     "referrals_referral_tree": ALL,
     "referrals_referral_k_factor": ALL,

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from core.models import Program
-from membership.fingerprints import PUBLIC, digests, list_same_person, normalize, shares_strong
+from membership.fingerprints import PUBLIC, digests, is_same_person, list_same_person, normalize
 from membership.models import Fingerprint, Member
 from membership.services import fingerprints
 from membership.services.members import MemberInput, enroll_members
@@ -55,7 +55,7 @@ def test_accounts_of_one_person_share_an_email_a_card_or_a_device(program: Progr
     assert list_same_person(ann.pk) == {ben.pk, cat.pk}
     assert list_same_person(cat.pk) == {ann.pk, eve.pk}
     assert list_same_person(dan.pk) == set()
-    assert [shares_strong(ann.pk, other.pk) for other in (ben, cat, dan, eve)] == [True, True, False, False]
+    assert [is_same_person(ann.pk, other.pk) for other in (ben, cat, dan, eve)] == [True, True, False, False]
 
 
 def test_what_everybody_shares_makes_nobody_one_person(program: Program) -> None:

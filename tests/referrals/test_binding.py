@@ -138,7 +138,7 @@ def test_the_database_refuses_a_younger_referrer_and_a_second_referral(program: 
         Referral.objects.create(**told, **joined, member=ben, referrer_id=ann.pk)
 
 
-@pytest.mark.parametrize("change", [{"referrer_id": 1}, {"bound_at": NOW + DAY}, {"state": "reversed"}])
+@pytest.mark.parametrize("change", [{"referrer_id": 1}, {"bound_at": NOW + DAY}, {"qualified_at": NOW}])
 def test_a_binding_never_changes(program: Program, change: dict[str, Any]) -> None:
     ann, ben = enroll(program, "ann", "ben")
     referral = bring(ann, ben)

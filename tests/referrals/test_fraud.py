@@ -11,7 +11,7 @@ from membership.models import Member
 from membership.services import fingerprints
 from referrals.models import Referral
 from referrals.rules import FLAGGED, Evidence, connect, score
-from referrals.services import qualification
+from referrals.services import reviews
 from tests.referrals.worlds import (
     DAY,
     NOW,
@@ -87,13 +87,13 @@ def test_a_flagged_referral_waits_and_pays_nobody(flagged: Flagged) -> None:
 def test_an_approved_one_is_paid_and_leaves_an_audit_entry(flagged: Flagged, olivia: User) -> None:
     program, ann, friends = flagged
     referral = Referral.objects.get(member=friends[0])
-    qualification.approve(referral=referral, reason="a family", user=olivia, at=SETTLED + DAY)
+    reviews.approve(referral=referral, reason="a family", actor="olivia", user=olivia, at=SETTLED + DAY)
     deliver(SETTLED + DAY)
     assert (points_of(ann), points_of(friends[0])) == (500, 200)
     entry = AuditEntry.objects.get(action="referral.approved")
     assert (entry.user, entry.reason, entry.target) == (olivia, "a family", f"referral {referral.pk}")
-    with pytest.raises(qualification.NotInReview):
-        qualification.reject(referral=referral, reason="again", user=olivia, at=SETTLED + 2 * DAY)
+    with pytest.raises(reviews.WrongState):
+        reviews.approve(referral=referral, reason="again", actor="olivia", user=olivia, at=SETTLED + 2 * DAY)
     assert AuditEntry.objects.filter(action__startswith="referral.").count() == 1
     assert program.pk == referral.program_id
 
@@ -101,7 +101,7 @@ def test_an_approved_one_is_paid_and_leaves_an_audit_entry(flagged: Flagged, oli
 def test_a_rejected_one_stays_so(flagged: Flagged, olivia: User) -> None:
     program, ann, friends = flagged
     referral = Referral.objects.get(member=friends[0])
-    qualification.reject(referral=referral, reason="one person", user=olivia, at=SETTLED + DAY)
+    reviews.reject(referral=referral, reason="one person", actor="olivia", user=olivia, at=SETTLED + DAY)
     deliver(SETTLED + DAY)
     settle(program, SETTLED + 2 * DAY)
     buy(friends[0], "more", 9_000, at=SETTLED + 3 * DAY)
@@ -118,8 +118,8 @@ def test_an_order_that_comes_back_during_the_review_ends_it(flagged: Flagged, ol
     referral = Referral.objects.get(member=friends[0])
     assert referral.state == "reversed"
     assert rewards_of(friends[0]) == [("order", 0, 200, "cancelled")]
-    with pytest.raises(qualification.NotInReview):
-        qualification.approve(referral=referral, reason="late", user=olivia, at=SETTLED + 2 * DAY)
+    with pytest.raises(reviews.WrongState):
+        reviews.approve(referral=referral, reason="late", actor="olivia", user=olivia, at=SETTLED + 2 * DAY)
 
 
 @pytest.mark.django_db(transaction=True)

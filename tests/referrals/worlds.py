@@ -11,7 +11,7 @@ from core.models import Program
 from core.services import outbox
 from membership.fact_inputs import MemberInput, OrderInput, RefundInput
 from membership.models import Member
-from membership.services.members import enroll_members
+from membership.services.members import enroll_members, update_member
 from points.models import Account, Wallet
 from referrals.definitions import ReferralTerms
 from referrals.models import Referral, ReferralPolicy, ReferralReward
@@ -82,6 +82,12 @@ def record(program: Program, *facts: Fact) -> None:
     last = max(getattr(fact, "paid_at", None) or getattr(fact, "refunded_at") for fact in facts)  # noqa: B009
     intake.record(program=program, orders=orders, refunds=refunds, at=max(last, NOW))
     deliver(max(last, NOW))
+
+
+def set_status(member: Member, status: str, *, at: datetime) -> None:
+    """Suspend a member, or let them be active again, and deliver the news."""
+    update_member(member=member, changes={"status": status}, actor="test", at=at)
+    deliver(at)
 
 
 def deliver(at: datetime) -> None:

@@ -26,7 +26,7 @@ from points.services import corrections, holds
 from points.services.expiry import settle_due
 from points.services.reminders import remind
 from referrals.models import Referral, ReferralState
-from referrals.services import qualification
+from referrals.services import reviews
 from storefront.api.event_data import DATA
 from storefront.services import intake
 from tests.referrals import worlds
@@ -148,7 +148,7 @@ def test_what_becomes_of_a_hold_is_told_with_its_points(program: Program) -> Non
 
 
 def live_through_referrals() -> None:
-    """A friend who qualifies, is paid for and gives the order back; friends with one device, refused by a person."""
+    """A friend who qualifies, is paid for and gives the order back; friends with one device, refused at first."""
     shop = worlds.make_shop("referrals")
     referrer, friend, *others = worlds.enroll(shop, "ann", "ben", "cat", "dan", "eve")
     worlds.bring(referrer, friend)
@@ -161,7 +161,9 @@ def live_through_referrals() -> None:
     worlds.settle(shop)
     ops = User.objects.create_user("reviewer")
     waiting = Referral.objects.filter(program=shop, state=ReferralState.FLAGGED)
-    qualification.reject(referral=waiting[0], reason="one tablet", user=ops, at=worlds.SETTLED)
+    rejected = reviews.reject(referral=waiting[0], reason="one tablet", actor="ops", user=ops, at=worlds.SETTLED)
+    assert deliver(worlds.SETTLED).failed == 0
+    reviews.reopen(referral=rejected, reason="a family", actor="ops", user=ops, at=worlds.SETTLED)
     assert deliver(worlds.SETTLED).failed == 0
 
 
