@@ -23,6 +23,11 @@ def _within_years(at: datetime) -> datetime:
 WindowBound = Annotated[Instant, AfterValidator(_within_years)]
 
 
+def fold(name: str) -> str:
+    """Return what is compared of a sku or a category: `Gift` in a basket is the `gift` that a coupon leaves out."""
+    return name.strip().casefold()
+
+
 class Percent(Definition):
     """A share off, at most so much by currency."""
 
@@ -94,12 +99,14 @@ class CouponTerms(Definition):
         return bool(self.skus or self.categories or self.exclude_skus or self.exclude_categories)
 
     @cached_property
-    def _scope(self) -> tuple[frozenset[str], ...]:
-        return tuple(map(frozenset, (self.skus, self.categories, self.exclude_skus, self.exclude_categories)))
+    def scope(self) -> tuple[frozenset[str], ...]:
+        """Return the skus and categories in scope, and those left out, each as `fold` has it."""
+        named = (self.skus, self.categories, self.exclude_skus, self.exclude_categories)
+        return tuple(frozenset(map(fold, names)) for names in named)
 
     def covers(self, sku: str, category: str) -> bool:
-        """Tell whether a line is in scope."""
-        skus, categories, without_skus, without_categories = self._scope
+        """Tell whether a line is in scope; both as `fold` has them."""
+        skus, categories, without_skus, without_categories = self.scope
         if sku in without_skus or category in without_categories:
             return False
         return not (skus or categories) or sku in skus or category in categories

@@ -34,6 +34,13 @@ def explain_applied(applied: Applied, currency: str) -> str:
 def explain_refused(refused: Refused, time_zone: str = "UTC") -> str:
     """Return why a coupon takes nothing off. `time_zone`: of the instants named."""
     told = _readable(refused.details, ZoneInfo(time_zone)) | {"coupon": _name(refused.candidate)}
+    if refused.reason is RefusalReason.BELOW_THRESHOLD and refused.candidate.terms.has_scope:
+        return (
+            gettext(
+                "%(coupon)s needs goods that it is for at %(threshold_minor)s: the basket is %(missing_minor)s short."
+            )
+            % told
+        )
     return str(_SENTENCES[refused.reason]) % told
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 
 from core.models import Program, VersionStatus
-from coupons.definitions import CouponTerms
+from coupons.definitions import CouponTerms, fold
 from coupons.models import CouponDefinitionVersion
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -55,7 +55,8 @@ class Offers:
         self._by_definition[offer.definition_id].append(offer)
         self._by_code[offer.code].append(offer)
         if offer.terms.how == "automatic":
-            scope = [("sku", sku) for sku in offer.terms.skus] + [("category", name) for name in offer.terms.categories]
+            skus, categories, *_left_out = offer.terms.scope
+            scope = [("sku", sku) for sku in skus] + [("category", name) for name in categories]
             for key in scope or [("", "")]:
                 self._automatic[key].append(offer)
 
@@ -83,9 +84,9 @@ class Offers:
     def _touching(self, skus: Collection[str], categories: Collection[str]) -> Iterator[Offer]:
         yield from self._automatic.get(("", ""), ())
         for sku in skus:
-            yield from self._automatic.get(("sku", sku), ())
+            yield from self._automatic.get(("sku", fold(sku)), ())
         for category in categories:
-            yield from self._automatic.get(("category", category), ())
+            yield from self._automatic.get(("category", fold(category)), ())
 
 
 def list_offers(program: Program) -> Offers:

@@ -9,7 +9,7 @@ from typing import Any
 from core.money import BPS, allocate
 from coupons.combination import Option
 from coupons.combining import Offer, combine
-from coupons.definitions import Amount, CouponTerms, FreeShipping, Percent
+from coupons.definitions import Amount, CouponTerms, FreeShipping, Percent, fold
 from coupons.shapes import Applied, Basket, Candidate, Evaluation, Line, RefusalReason, Refused, Shopper
 from coupons.thrift import Use
 
@@ -68,21 +68,24 @@ class _Goods:
         """Note the places of each sku and category."""
         self.lines = basket.lines
         self.all = range(len(basket.lines))
+        self.names: list[tuple[str, str]] = []
         self.skus: dict[str, list[int]] = {}
         self.categories: dict[str, list[int]] = {}
         for place, line in enumerate(basket.lines):
-            self.skus.setdefault(line.sku, []).append(place)
-            self.categories.setdefault(line.category, []).append(place)
+            self.names.append((fold(line.sku), fold(line.category)))
+            self.skus.setdefault(self.names[place][0], []).append(place)
+            self.categories.setdefault(self.names[place][1], []).append(place)
 
     def in_scope(self, terms: CouponTerms) -> Sequence[int]:
         """Return the places of the lines that a coupon is about."""
         named: Sequence[int] = self.all
-        if terms.skus or terms.categories:
-            lists = [self.skus[sku] for sku in terms.skus if sku in self.skus]
-            lists += [self.categories[name] for name in terms.categories if name in self.categories]
+        skus, categories, *_left_out = terms.scope
+        if skus or categories:
+            lists = [self.skus[sku] for sku in skus if sku in self.skus]
+            lists += [self.categories[name] for name in categories if name in self.categories]
             named = sorted({place for places in lists for place in places})
         if terms.exclude_skus or terms.exclude_categories:
-            return [place for place in named if terms.covers(self.lines[place].sku, self.lines[place].category)]
+            return [place for place in named if terms.covers(*self.names[place])]
         return named
 
 
