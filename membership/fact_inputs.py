@@ -10,7 +10,7 @@ class BadFact(Exception):
     """A fact that cannot be true, or that names what is not there. Nothing of its call was written.
 
     Codes: invalid_value, duplicate_line, wrong_currency, before_program, in_future, unknown_member, unknown_order,
-    unknown_line, other_member, before_order, too_many_units, order_returned, nothing_left.
+    unknown_line, other_member, before_order, too_many_units, more_than_paid, order_returned, nothing_left.
     """
 
     def __init__(self, *, field: str, external_id: str, reason: str, code: str) -> None:
@@ -97,6 +97,7 @@ class RefundLineInput:
 class RefundInput:
     """Money given back to `member` (empty: a guest). Its lines decide which orders it touches.
 
+    goodwill_minor: given on top, of the same currency: no part of the amount, it takes nothing back.
     is_derived: its ids are made of those of its order, as in cancellations and edits.
     """
 
@@ -107,6 +108,7 @@ class RefundInput:
     amount_minor: int
     program_amount_minor: int | None = None
     order: str = ""
+    goodwill_minor: int = 0
     lines: tuple[RefundLineInput, ...] = ()
     is_derived: bool = False
 

@@ -22,8 +22,11 @@ def check_refund(refund: RefundInput, frame: Frame) -> Checked[RefundInput]:
     refunded_at = check.instant("refunded_at", refund.refunded_at)
     amount = _refund_amount(check, refund)
     rows = _refund_lines(check, refund, amount)
+    check.number("goodwill_minor", refund.goodwill_minor, 0, MAX_AMOUNT)
     _check_sums(check, refund)
-    told = (refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount)
+    told = [refund.member, refund.order, refunded_at, refund.currency, refund.amount_minor, amount]
+    if refund.goodwill_minor:
+        told.append(refund.goodwill_minor)
     key = (refund.external_id, refund.member)
     return Checked(refund, check.external_id, key, digest_of(*told, rows), amount or 0, rows, check.first_objection)
 

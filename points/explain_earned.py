@@ -28,6 +28,8 @@ def explain_earned(earned: Earned, currency: str) -> str:
     if earned.reason is AccrualReason.BELOW_MINIMUM:
         minimum = {"minimum": format_minor(definition.minimum, currency)}
         return join(first, _("That is below the minimum of %(minimum)s, so it earned nothing.") % minimum)
+    if earned.reason is AccrualReason.NOTHING_PAID:
+        return join(first, _("Nothing was paid for it in money, so it earned nothing."))
     if earned.reason is AccrualReason.PAID_THAT_DAY:
         return join(first, _("It pays once a day for the same, and had paid that day, so it earned nothing."))
     return join(first, *_multiplied(earned), *_result(earned))

@@ -113,6 +113,7 @@ class AccrualReason(models.IntegerChoices):
     GRANTED = 4, _("Granted")
     NOT_COVERED = 5, _("Not covered by the rule")
     PAID_THAT_DAY = 6, _("Paid that day already")
+    NOTHING_PAID = 7, _("Nothing paid")
 
 
 class Account(models.Model):

@@ -12,7 +12,7 @@ from points.models import AccrualReason, SourceKind
 _ORDER_LINE, _ACTIVITY = SourceKind.ORDER_LINE.value, SourceKind.ACTIVITY.value
 _EARNED, _BELOW_ONE_POINT = AccrualReason.EARNED.value, AccrualReason.BELOW_ONE_POINT.value
 _PAID_THAT_DAY = AccrualReason.PAID_THAT_DAY.value
-_BELOW_MINIMUM = AccrualReason.BELOW_MINIMUM.value
+_BELOW_MINIMUM, _NOTHING_PAID = AccrualReason.BELOW_MINIMUM.value, AccrualReason.NOTHING_PAID.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,9 @@ def excluded_line(definition: EarnRuleDefinition, line: Line) -> Exclusion | Non
 
 
 def exact_points(amount_minor: int, definition: EarnRuleDefinition, multiplier_bps: int) -> tuple[int, int]:
-    """Return the exact points as numerator and denominator."""
+    """Return the exact points as numerator and denominator. Where nothing was paid, nothing is earned."""
     formula = definition.formula
-    if amount_minor < definition.minimum:
+    if amount_minor < max(definition.minimum, 1):
         return 0, 1
     if isinstance(formula, Fixed):
         return formula.fixed * multiplier_bps, BPS
@@ -161,6 +161,8 @@ def _order_points(lines: Sequence[Line], definition: EarnRuleDefinition, multipl
 
 
 def _reason(definition: EarnRuleDefinition, line: Line, points: int) -> int:
+    if not line.amount_minor:
+        return _NOTHING_PAID
     if line.amount_minor < definition.minimum:
         return _BELOW_MINIMUM
     return _EARNED if points else _BELOW_ONE_POINT

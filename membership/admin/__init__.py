@@ -106,7 +106,7 @@ class _RefundColumns:
 
     @admin.display(description=_("In program currency"))
     def program_amount(self, refund: Refund) -> str:
-        return format_minor(refund.program_amount_minor, refund.program.currency)
+        return format_minor(refund.counted_minor, refund.program.currency)
 
 
 class OrderRefundInline(_RefundColumns, ReadOnlyInline):

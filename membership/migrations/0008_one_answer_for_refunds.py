@@ -14,5 +14,9 @@ class Migration(migrations.Migration):
         migrations.RemoveField("refundline", "returned_minor"),
         migrations.AddField("refund", "counted_minor", models.BigIntegerField(default=0), preserve_default=False),
         migrations.AddField("refundline", "counted_minor", models.BigIntegerField(default=0), preserve_default=False),
+        migrations.AddField("refund", "goodwill_minor", models.BigIntegerField(default=0)),
+        migrations.AddConstraint(
+            "refund", models.CheckConstraint(name="refund_goodwill", condition=models.Q(goodwill_minor__gte=0))
+        ),
         migrations.RunSQL(COUNT, migrations.RunSQL.noop),
     ]

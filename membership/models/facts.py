@@ -145,8 +145,9 @@ class OrderLine(models.Model):
 class Refund(models.Model):
     """Money given back. It counts against its member's spend on its own day, whether or not it names an order.
 
-    `program_amount_minor` is what was recorded; `counted_minor` is what counts: the share of its orders' program
-    amounts, which a refund dated before it may still change (`membership/returns.py::count_against_spend`).
+    `goodwill_minor` was given on top of the amount and takes nothing back. `program_amount_minor` is what was recorded;
+    `counted_minor` is what counts: the share of its orders' program amounts, which a refund dated before it may still
+    change (`membership/returns.py::count_against_spend`).
     """
 
     program = models.ForeignKey(Program, models.PROTECT, related_name="+", db_index=False)
@@ -159,6 +160,7 @@ class Refund(models.Model):
     amount_minor = models.BigIntegerField()
     program_amount_minor = models.BigIntegerField()
     counted_minor = models.BigIntegerField()
+    goodwill_minor = models.BigIntegerField(default=0)
     content_digest = models.BinaryField(max_length=16)
     recorded_at = models.DateTimeField()
 
@@ -175,6 +177,7 @@ class Refund(models.Model):
             models.CheckConstraint(
                 name="refund_amounts", condition=Q(amount_minor__gte=0, program_amount_minor__gte=0)
             ),
+            models.CheckConstraint(name="refund_goodwill", condition=Q(goodwill_minor__gte=0)),
         ]
 
     def __str__(self) -> str:

@@ -51,7 +51,7 @@ def record_edit(*, program: Program, edit: OrderEditInput, last: datetime | None
     if removal is not None:
         with _told_as_edit(edit):
             refund = check_refund(removal, frame_of(program))
-            record_refunds(batch, {refund.key: refund})
+            record_refunds(batch, {refund.key: refund}, is_bounded=last is not None)
     return batch.finish(told=batch.new)
 
 

@@ -73,7 +73,7 @@ def write_facts(
 ) -> RecordedFacts:
     """Record what the storefront tells, orders before the refunds of them, in the caller's transaction.
 
-    last: facts dated after it are refused; None: any date, as in data sets of other times.
+    last: facts dated after it are refused, and refunds of more than is left; None: any, as in data sets of other times.
     Raises: BadFact for a fact that cannot be true; FactConflict for a known id with other content.
     Locks: see membership.locks.
     """
@@ -88,7 +88,7 @@ def write_facts(
     if new_orders:
         record_orders(batch, new_orders)
     if new_refunds:
-        record_refunds(batch, new_refunds)
+        record_refunds(batch, new_refunds, is_bounded=last is not None)
     if new_activities:
         record_activities(batch, new_activities)
     return batch.finish(told=len(facts))

@@ -1,5 +1,6 @@
 """Refunds and their lines on their way in."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -16,9 +17,9 @@ from membership.services.returning import Counted, Returning
 
 _INSERT_REFUNDS = """
     INSERT INTO membership_refund (program_id, recorded_at, member_id, order_id, external_id, refunded_at, local_date,
-        currency, amount_minor, program_amount_minor, counted_minor, content_digest)
+        currency, amount_minor, program_amount_minor, counted_minor, goodwill_minor, content_digest)
     SELECT %s, %s, told.* FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::timestamptz[], %s::date[],
-        %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[]) AS told
+        %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[]) AS told
     ON CONFLICT (program_id, external_id, member_id) DO NOTHING
     RETURNING external_id, member_id, id"""
 
@@ -31,9 +32,10 @@ _REFUND_LINE_COLUMNS = (
 Refunds = dict[tuple[str, ...], Checked[RefundInput]]
 
 
-def record_refunds(batch: Batch, refunds: Refunds) -> None:
+def record_refunds(batch: Batch, refunds: Refunds, *, is_bounded: bool) -> None:
     """Write the refunds that are new, and what came back of the orders they touch.
 
+    is_bounded: refuse what gives back more than is left of what was paid; else the excess is kept and takes nothing.
     Raises: BadFact, FactConflict.
     Locks: the orders touched, in ascending id; waits for another transaction that is writing one of these refunds.
     """
@@ -44,7 +46,7 @@ def record_refunds(batch: Batch, refunds: Refunds) -> None:
     orders = {name: found.orders[order_id].order for name, order_id in names.items()}
     new = {key: refund for key, refund in told.items() if not _is_known(key, refund, found.digests)}
     returning = Returning(batch, found.orders)
-    rows = _take(new, orders, returning)
+    rows = _take(new, orders, returning, is_bounded=is_bounded)
     counted = returning.count()
     refund_ids = _insert(batch, new, rows, counted)
     batch.refund_ids.extend(sorted(refund_ids.values()))
@@ -55,7 +57,11 @@ def record_refunds(batch: Batch, refunds: Refunds) -> None:
 
 
 def _take(
-    new: Mapping[Key, Checked[RefundInput]], orders: Mapping[str, PaidOrder], returning: Returning
+    new: Mapping[Key, Checked[RefundInput]],
+    orders: Mapping[str, PaidOrder],
+    returning: Returning,
+    *,
+    is_bounded: bool,
 ) -> dict[Key, ToldRefund]:
     """Add new refunds to the orders they touch, in the order of their dates.
 
@@ -71,6 +77,8 @@ def _take(
             _check_orders(refund, key[1], orders)
             told = _resolve(refund, key[1], orders)
             _check_units(told, returning)
+            if is_bounded:
+                _check_amounts(told, returning)
         except BadFact as error:
             refused[refund.key] = error
         else:
@@ -168,6 +176,31 @@ def _check_units(refund: ToldRefund, returning: Returning) -> None:
         more[line.line_id] = more.get(line.line_id, 0) + line.units
 
 
+def _check_amounts(refund: ToldRefund, returning: Returning) -> None:
+    """Refuse to give back more than is left of a line by the refunds that name it, or of an order by all of its."""
+
+    def refuse(field: str, amount: int, left: int, of: str) -> NoReturn:
+        reason = f"{amount} come back, but only {left} are left of {of}; what is given on top is goodwill_minor"
+        raise BadFact(field=field, external_id=refund.external_id, reason=reason, code="more_than_paid")
+
+    more: dict[int, int] = defaultdict(int)
+    for index, line in enumerate(refund.lines):
+        if line.order_id is not None and line.line_id is not None:
+            known = returning.found(line.order_id).lines[line.line_id]
+            left = known.line.amount_minor - known.named_minor - more[line.line_id]
+            if line.amount_minor > left:
+                refuse(f"lines.{index}.amount_minor", line.amount_minor, left, f"line {known.line.external_id}")
+            more[line.line_id] += line.amount_minor
+    told: dict[int, int] = defaultdict(int)
+    for order_id, part in returning.parts_of(refund):
+        told[order_id] += part.amount_minor
+    for order_id, amount in told.items():
+        found = returning.found(order_id)
+        left = min(found.left_minor(), found.left_minor(refund.refunded_at))
+        if amount > left:
+            refuse("amount_minor", amount, left, f"order {found.order.external_id}")
+
+
 def _insert(
     batch: Batch, new: Mapping[Key, Checked[RefundInput]], rows: Mapping[Key, ToldRefund], counted: Counted
 ) -> dict[Key, int]:
@@ -178,7 +211,8 @@ def _insert(
     values = [
         (
             *(key[1], told.order_id, told.external_id, told.refunded_at, batch.local_date(told.refunded_at)),
-            *(told.currency, told.amount_minor, new[key].program_amount_minor or total, total, new[key].digest),
+            *(told.currency, told.amount_minor, new[key].program_amount_minor or total, total),
+            *(new[key].told.goodwill_minor, new[key].digest),
         )
         for key, told in rows.items()
         for total in [_total(told, counted)]

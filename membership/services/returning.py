@@ -5,7 +5,7 @@ fact may change any of them, those of later refunds too.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -52,10 +52,14 @@ class Returning:
             self._found[order_id] = self.orders[order_id].work_out()
         return self._found[order_id]
 
+    def parts_of(self, refund: ToldRefund) -> Iterator[tuple[int, RefundPart]]:
+        """Yield what a refund tells of these orders, with their ids."""
+        return refund.parts({order_id: state.order for order_id, state in self.orders.items()})
+
     def add(self, refund: ToldRefund) -> None:
         """Add a new refund to the orders it touches."""
         parts: dict[int, list[RefundPart]] = defaultdict(list)
-        for order_id, part in refund.parts({order_id: state.order for order_id, state in self.orders.items()}):
+        for order_id, part in self.parts_of(refund):
             parts[order_id].append(part)
         for order_id, new in parts.items():
             state, before = self.orders[order_id], self.found(order_id)

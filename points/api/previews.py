@@ -57,7 +57,7 @@ class PreviewAccrualAnswer(Answer):
     basis: int
     multiplier_bps: int
     points: int
-    reason: Literal["earned", "below_one_point", "below_minimum"]
+    reason: Literal["earned", "below_one_point", "below_minimum", "nothing_paid"]
 
 
 class PreviewWalletAnswer(Answer):
@@ -91,7 +91,7 @@ class EarnedAnswer(Answer):
     points: int
     points_taken_back: int
     points_corrected: int
-    reason: Literal["earned", "below_one_point", "below_minimum", "not_covered"]
+    reason: Literal["earned", "below_one_point", "below_minimum", "nothing_paid", "not_covered"]
 
 
 class LineExplanation(Answer):

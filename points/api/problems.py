@@ -8,6 +8,7 @@ from points.services.posting import (
     InsufficientPoints,
     MemberSuspended,
     NotReversible,
+    PointsOverflow,
     UnknownAccount,
 )
 
@@ -63,6 +64,11 @@ def _clawback(_error: ClawbackRefused) -> Problem:
     return Problem(
         422, "clawback_refused", "Points that the order earned have been spent; the refund has to wait for new ones."
     )
+
+
+@translates(PointsOverflow)
+def _overflow(_error: PointsOverflow) -> Problem:
+    return Problem(422, "points_overflow", "That would be more points than an account can hold.")
 
 
 @translates(MemberSuspended)

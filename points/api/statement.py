@@ -86,7 +86,7 @@ class AccrualAnswer(Answer):
     multiplier_bps: int
     points: int
     capped_points: int
-    reason: Literal["earned", "below_one_point", "below_minimum", "not_covered", "paid_that_day"]
+    reason: Literal["earned", "below_one_point", "below_minimum", "nothing_paid", "not_covered", "paid_that_day"]
 
 
 class LotAnswer(Answer):

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import DatabaseError, connection, transaction
+from psycopg2.errorcodes import NUMERIC_VALUE_OUT_OF_RANGE
 
 from core.metrics import POSTING_SECONDS
 from membership.models import Member
@@ -37,6 +38,10 @@ class NotReversible(PostingError):
 
 class ClawbackRefused(PostingError):
     """The wallet's policy refuses a refund whose points have been spent."""
+
+
+class PointsOverflow(PostingError):
+    """The points, or a balance with them, would be more than the ledger can count."""
 
 
 class UnknownHold(PostingError):
@@ -147,8 +152,11 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
     if len(postings) < BULK_FROM:
         # One statement, and its caller's transaction: what refuses it takes back more than the statement.
         return len(_call(program_id, postings, at)) if postings else 0
-    with transaction.atomic():
-        return _post_large(program_id, postings, at)
+    try:
+        with transaction.atomic(), connection.wrap_database_errors:  # COPY goes past Django, which would do this
+            return _post_large(program_id, postings, at)
+    except DatabaseError as error:
+        raise _translate(error) from error
 
 
 def _post_large(program_id: int, postings: Sequence[Posting], at: datetime) -> int:
@@ -273,6 +281,8 @@ def _translate(error: DatabaseError) -> Exception:
     if code == "PN007":
         detail = json.loads(cause.diag.message_detail)
         return HoldSettled(detail["asked"], detail["left"])
+    if code == NUMERIC_VALUE_OUT_OF_RANGE:
+        return PointsOverflow("more points than the ledger can count")
     errors = {
         "PN002": IdempotencyKeyReused,
         "PN003": NotReversible,

@@ -44,7 +44,7 @@ class OrderEditAnswer(Answer):
 
 
 class RefundSummary(Answer):
-    """A refund."""
+    """A refund. `program_amount_minor`: what it counts against spend. `goodwill_minor`: given on top of the amount."""
 
     external_id: str
     member: str | None
@@ -53,6 +53,7 @@ class RefundSummary(Answer):
     currency: str
     amount_minor: int
     program_amount_minor: int
+    goodwill_minor: int
     recorded_at: datetime
 
 
@@ -220,7 +221,8 @@ def show_refund(refund: Refund) -> dict[str, Any]:
         "refunded_at": refund.refunded_at,
         "currency": refund.currency,
         "amount_minor": refund.amount_minor,
-        "program_amount_minor": refund.program_amount_minor,
+        "program_amount_minor": refund.counted_minor,
+        "goodwill_minor": refund.goodwill_minor,
         "recorded_at": refund.recorded_at,
     }
 

@@ -14,13 +14,13 @@ from core.api.problems import Problem, translate
 from membership.fact_checks import Checked
 from membership.fact_inputs import ActivityInput, BadFact, FactConflict, OrderInput, RefundInput, RefusedFacts
 from membership.field_checks import Frame
-from points.services.posting import ClawbackRefused
+from points.services.posting import ClawbackRefused, PointsOverflow
 from storefront.checkout_inputs import CheckoutRefused
 
 F = TypeVar("F", OrderInput, RefundInput, ActivityInput)
 # What makes a fact the one it is, as its check says.
 Key = tuple[str, ...]
-_REFUSALS = (BadFact, CheckoutRefused, FactConflict, ClawbackRefused)
+_REFUSALS = (BadFact, CheckoutRefused, FactConflict, ClawbackRefused, PointsOverflow)
 
 
 def tell(items: Sequence[Any]) -> list[Any]:

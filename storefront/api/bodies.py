@@ -132,7 +132,11 @@ class RefundLineBody(Body):
 
 
 class RefundBody(Body):
-    """Money given back to a member, or to a guest. The lines say what came back of which orders."""
+    """Money given back to a member, or to a guest. The lines say what came back of which orders.
+
+    `amount_minor`: of what was paid, in money and points, no more than is left of it. `goodwill_minor`: what is given
+    on top of that; it is recorded and takes nothing back.
+    """
 
     external_id: OwnId
     member: ExternalId | None = None
@@ -141,6 +145,7 @@ class RefundBody(Body):
     currency: Currency
     amount_minor: Minor
     program_amount_minor: ProgramMinor = None
+    goodwill_minor: Minor = 0
     lines: Annotated[list[RefundLineBody], Field(max_length=MAX_LINES)] = []
 
     def told(self) -> RefundInput:

@@ -19,6 +19,18 @@ Progress = Callable[[str, int, int], None]
 
 # What one row cannot know of the others: (file, column, rows that are wrong with the reason). Checked in this order, so
 # that with --skip-bad a row whose owner was left out is left out too.
+_LINE_OF_NO_ORDER = (
+    "order_lines",
+    "order_id",
+    """SELECT line, 'there is no order ' || order_id FROM replay_order_lines l
+    WHERE NOT EXISTS (SELECT FROM replay_orders o WHERE o.order_id = l.order_id)""",
+)
+_LINE_OF_NO_REFUND = (
+    "refund_lines",
+    "refund_id",
+    """SELECT line, 'there is no refund ' || refund_id FROM replay_refund_lines l
+    WHERE NOT EXISTS (SELECT FROM replay_refunds r WHERE r.refund_id = l.refund_id)""",
+)
 _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "orders",
@@ -33,12 +45,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         """SELECT line, 'is ' || currency || ', the program''s currency is ' || %(currency)s
         FROM replay_orders WHERE currency <> %(currency)s""",
     ),
-    (
-        "order_lines",
-        "order_id",
-        """SELECT line, 'there is no order ' || order_id FROM replay_order_lines l
-        WHERE NOT EXISTS (SELECT FROM replay_orders o WHERE o.order_id = l.order_id)""",
-    ),
+    _LINE_OF_NO_ORDER,
     (
         "order_lines",
         "line_id",
@@ -46,6 +53,15 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
             SELECT line, line_id, min(line) OVER (PARTITION BY line_id) AS first FROM replay_order_lines) x
         WHERE line > first""",
     ),
+    (
+        "orders",
+        "amount",
+        """SELECT o.line, 'is ' || o.amount || ', the lines of order ' || order_id || ' cost ' || l.amount
+        FROM replay_orders o
+        JOIN (SELECT order_id, sum(amount) AS amount FROM replay_order_lines GROUP BY order_id) l USING (order_id)
+        WHERE l.amount > o.amount""",
+    ),
+    _LINE_OF_NO_ORDER,
     (
         "refunds",
         "refund_id",
@@ -63,12 +79,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         WHERE r.order_id <> ''
             AND (o.order_id IS NULL OR o.member_id <> r.member_id OR o.ordered_at > r.refunded_at)""",
     ),
-    (
-        "refund_lines",
-        "refund_id",
-        """SELECT line, 'there is no refund ' || refund_id FROM replay_refund_lines l
-        WHERE NOT EXISTS (SELECT FROM replay_refunds r WHERE r.refund_id = l.refund_id)""",
-    ),
+    _LINE_OF_NO_REFUND,
     (
         "refund_lines",
         "line_id",
@@ -76,6 +87,22 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
             SELECT line, line_id, min(line) OVER (PARTITION BY refund_id, line_id) AS first
             FROM replay_refund_lines) x
         WHERE line > first""",
+    ),
+    (
+        "refunds",
+        "amount",
+        """SELECT r.line, 'is ' || r.amount || ', the lines of refund ' || refund_id || ' give back ' || l.amount
+        FROM replay_refunds r
+        JOIN (SELECT refund_id, sum(amount) AS amount FROM replay_refund_lines GROUP BY refund_id) l USING (refund_id)
+        WHERE l.amount > r.amount""",
+    ),
+    _LINE_OF_NO_REFUND,
+    (
+        "refund_lines",
+        "matched_line_id",
+        """SELECT l.line, 'units of order ' || r.order_id || ' come back, but no line of it is named'
+        FROM replay_refund_lines l JOIN replay_refunds r USING (refund_id)
+        WHERE r.order_id <> '' AND l.matched_line_id = ''""",
     ),
     (
         "refund_lines",

@@ -121,7 +121,7 @@ def _refunds(ids: Sequence[int]) -> list[News]:
     refunds = Refund.objects.filter(is_news("refunded_at"), pk__in=ids).order_by("refunded_at", "pk")
     columns = (
         *("external_id", "order__external_id", "member__external_id", "refunded_at"),
-        *("amount_minor", "currency", "program_amount_minor"),
+        *("amount_minor", "currency", "counted_minor"),
     )
     return [
         News(

@@ -10,6 +10,8 @@ Readings of the text, each one decided here:
 - A lot earned on local day D ends when day D + expiry_days ends. At that very instant it has expired, so a
   refund dated exactly then takes nothing back.
 - Units that come back after a lot expired are lost for clawback for good; units that came back before count.
+- What came back of an order is the answer of `tests/oracle/returns.py` of all its refunds: those that name it, and
+  those whose lines name its lines.
 - The sums of `points` read lots one by one: what came back of a lot before it expired (and before as_of) is
   clawed back; the rest is expired or outstanding. Nobody spends points here, so a lot always holds the rest.
 - The default as_of looks at every order and refund in the files, guests' too.
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.oracle import returns
 from tests.oracle.local_days import ONE_DAY, add_months, day_start, local_day
 
 DAY_N = (1, 7, 30, 60, 90)
@@ -39,9 +42,9 @@ USD_CUTS = {"bronze": 0, "silver": 5_000, "gold": 15_000, "platinum": 40_000, "d
 
 @dataclass
 class Line:
+    line_id: str
     units: int
     amount: int
-    returns: list[tuple[datetime, int]] = field(default_factory=list)  # (refunded_at, units)
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Order:
     day: date
     amount: int
     lines: list[Line] = field(default_factory=list)
+    refunds: list[returns.Refund] = field(default_factory=list)
 
 
 @dataclass
@@ -124,7 +128,7 @@ def load(directory: Path, zone: ZoneInfo) -> Facts:
     """Read the four files."""
     histories: dict[str, History] = {}
     orders: dict[str, Order] = {}
-    lines: dict[str, Line] = {}
+    order_of: dict[str, str] = {}
     events: list[datetime] = []
     guest_orders = 0
     for row in rows(directory / "orders.csv.gz"):
@@ -137,19 +141,25 @@ def load(directory: Path, zone: ZoneInfo) -> Facts:
         else:
             guest_orders += 1
     for row in rows(directory / "order_lines.csv.gz"):
-        line = lines[row["line_id"]] = Line(int(row["qty"]), int(row["amount"]))
-        orders[row["order_id"]].lines.append(line)
+        order_of[row["line_id"]] = row["order_id"]
+        orders[row["order_id"]].lines.append(Line(row["line_id"], int(row["qty"]), int(row["amount"])))
+    told: dict[str, list[returns.RefundLine]] = {}
+    for row in rows(directory / "refund_lines.csv.gz"):
+        matched = row["matched_line_id"]
+        line = returns.RefundLine(matched or None, int(row["qty"]), int(row["amount"]), order_of.get(matched))
+        told.setdefault(row["refund_id"], []).append(line)
     for row in rows(directory / "refunds.csv.gz"):
         at = parse(row["refunded_at"])
         events.append(at)
         if row["member_id"]:
             refund = (at, local_day(at, zone), int(row["amount"]))
             histories.setdefault(row["member_id"], History()).refunds.append(refund)
-    for row in rows(directory / "refund_lines.csv.gz"):
-        if row["matched_line_id"]:
-            lines[row["matched_line_id"]].returns.append((parse(row["refunded_at"]), int(row["qty"])))
+        own, lines = row.get("order_id") or None, tuple(told.get(row["refund_id"], ()))
+        back = returns.Refund(row["refund_id"], at, int(row["amount"]), lines, own)  # type: ignore[arg-type]
+        for name in {own, *(line.order for line in lines)} - {None}:
+            orders[str(name)].refunds.append(back)
     for order in orders.values():
-        order.lines = order.lines or [Line(1, order.amount)]
+        order.lines = order.lines or [Line("1", 1, order.amount)]
     for history in histories.values():
         history.orders.sort(key=lambda order: (order.at, order.order_id))
     members = {name: history for name, history in histories.items() if history.orders}
@@ -172,14 +182,17 @@ def points(
     earned = clawed_back = expired = 0
     for order in (order for member in members for order in member.orders if order.at < as_of):
         expires_at = day_start(order.day + (expiry_days + 1) * ONE_DAY, zone)
-        for line in order.lines:
-            worth = line.amount // minor_per_point
-            back = sum(units for at, units in line.returns if at < as_of and at < expires_at)
-            taken = worth * back // line.units
-            earned += worth
-            clawed_back += taken
-            if expires_at <= as_of:
-                expired += worth - taken
+        lines = tuple(
+            returns.Line(line.line_id, line.units, line.amount, earned=line.amount // minor_per_point, paid_at=order.at)  # type: ignore[arg-type]
+            for line in order.lines
+        )
+        paid = returns.Order(order.order_id, order.amount, lines, order.at)  # type: ignore[arg-type]
+        back = [refund for refund in order.refunds if refund.at < as_of and refund.at < expires_at]  # type: ignore[operator]
+        worth, taken = sum(line.earned for line in lines), sum(returns.answer(paid, back).due.values())
+        earned += worth
+        clawed_back += taken
+        if expires_at <= as_of:
+            expired += worth - taken
     outstanding = earned - clawed_back - expired
     return {"earned": earned, "clawed_back": clawed_back, "expired": expired, "outstanding": outstanding}
 

@@ -188,10 +188,44 @@ def test_skip_bad_keeps_the_bad_rows_in_a_file_and_loads_the_rest(spoiled: Path)
     ]
     assert all(row["reason"] for row in read_rejects(rejects))
     assert (report["rejected"], report["members"], report["orders"], report["guest_orders"]) == (3, 2, 2, 1)
+    # What refund r1 tells above the line that is left is spread over its order: 10 points of o1.1.
     assert report["points"] == {
-        "2020-02-04T00:00:00Z": {"earned": 55, "clawed_back": 35, "expired": 0, "outstanding": 20}
+        "2020-02-04T00:00:00Z": {"earned": 55, "clawed_back": 45, "expired": 0, "outstanding": 10}
     }
     assert set(Member.objects.values_list("external_id", flat=True)) == {"m1", "m2"}
+    assert report["verify"] == CLEAN
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kind", "places", "earned"),
+    [
+        (
+            "order_lines_above_it",
+            [
+                ("orders", 2),
+                ("order_lines", 2),
+                ("order_lines", 3),
+                ("refunds", 2),
+                ("refund_lines", 2),
+                ("refund_lines", 3),
+            ],
+            30,
+        ),
+        ("refund_lines_above_it", [("refunds", 3), ("refund_lines", 4), ("refund_lines", 5)], 55),
+        ("refund_line_of_units_of_no_line", [("refund_lines", 3)], 55),
+    ],
+)
+def test_what_sums_above_its_own_row_goes_with_all_that_hangs_on_it(
+    tmp_path: Path, kind: str, places: list[tuple[str, int]], earned: int
+) -> None:
+    edge_cases.write_bad_rows(tmp_path, kind)
+    rejects = tmp_path / "rejects.csv"
+    report = run(tmp_path, USD, "--skip-bad", "--rejects", str(rejects))
+    assert [(row["file"], int(row["line"])) for row in read_rejects(rejects)] == [
+        (f"{file}.csv.gz", number) for file, number in places
+    ]
+    assert [cell["earned"] for cell in report["points"].values()] == [earned]
     assert report["verify"] == CLEAN
 
 
