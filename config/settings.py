@@ -201,6 +201,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = environment.integer("PERENNIAL_API_BODY_BYTES", 8_
 # How long a quote stands, and a hold after it; and how many days one that was not paid is kept.
 CHECKOUT_MINUTES = max(1, environment.integer("PERENNIAL_CHECKOUT_MINUTES", 15))
 CHECKOUT_DAYS = environment.integer("PERENNIAL_CHECKOUT_DAYS", 30)
+HELD_CHECKOUT_DAYS = environment.integer("PERENNIAL_HELD_CHECKOUT_DAYS", 90)
 
 # How many days what has served its time is kept; core/services/cleanup.py.
 RETENTION_DAYS = {

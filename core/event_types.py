@@ -29,6 +29,7 @@ class EventType(models.TextChoices):
     TIER_DOWNGRADED = "tier.downgraded"
     TIER_OVERRIDDEN = "tier.overridden"
     TIER_CORRECTED = "tier.corrected"
+    CHECKOUT_SHORTFALL = "checkout.shortfall"
     COUPON_ISSUED = "coupon.issued"
     COUPON_REVOKED = "coupon.revoked"
     COUPON_HELD = "coupon.held"

@@ -242,7 +242,8 @@ class Redemption(models.Model):
     """A claim used by an order: held at checkout, committed when it is paid, released when it is not.
 
     `reference` names the checkout (its public id) or the order. Amounts in minor units of `currency`. `outcome`: of the
-    coupon, once it is reversed.
+    coupon, once it is reversed. If the order of a checkout comes after its release, but was paid before, what it uses
+    is another row.
     """
 
     public_id = models.UUIDField(default=uuid.uuid7, editable=False)
@@ -270,7 +271,9 @@ class Redemption(models.Model):
             models.UniqueConstraint(
                 name="redemption_claim_once", fields=["claim", "member"], condition=Q(state__in=["held", "committed"])
             ),
-            models.UniqueConstraint(name="redemption_reference", fields=["member", "reference", "claim"]),
+            models.UniqueConstraint(
+                name="redemption_reference", fields=["member", "reference", "claim"], condition=~Q(state="released")
+            ),
             models.CheckConstraint(
                 name="redemption_amounts", condition=Q(discount_minor__gte=0, shipping_discount_minor__gte=0)
             ),

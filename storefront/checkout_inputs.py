@@ -11,7 +11,7 @@ class CheckoutRefused(Exception):
     """A checkout cannot be held, released or paid like this. Nothing was written.
 
     Codes: unknown_checkout, checkout_lapsed, checkout_released, checkout_not_held, checkout_already_paid,
-    checkout_of_other_member, basket_changed.
+    checkout_of_other_member, basket_changed, paid_before_quote, hold_too_long, too_many_holds.
     """
 
     def __init__(self, code: str, reason: str, *, field: str = "checkout") -> None:

@@ -87,8 +87,33 @@ class AnnouncedTier(models.Model):
         return f"{self.member_id}: {self.tier_id}"
 
 
+class CheckoutPolicy(models.Model):
+    """What a program allows of its checkouts, as its file says; without a row the defaults hold.
+
+    A hold ends at most so many minutes after it began, however often it is extended. One member may have so many
+    checkouts held at a time: what is abandoned ties up no more.
+    """
+
+    program = models.OneToOneField(Program, models.PROTECT, related_name="+", primary_key=True)
+    maximum_hold_minutes = models.PositiveIntegerField(default=1_440)
+    holds_per_member = models.PositiveIntegerField(default=5)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="checkoutpolicy_bounds", condition=Q(maximum_hold_minutes__gte=1, holds_per_member__gte=1)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.program_id}"
+
+
 class CheckoutState(models.TextChoices):
-    """quoted -> held -> paid, released or lapsed. What has nothing to hold may be paid, released or lapse as quoted."""
+    """quoted -> held -> paid, released or lapsed. What has nothing to hold may be paid, released or lapse as quoted.
+
+    lapsed -> paid, if the payment was made in time and is told late.
+    """
 
     QUOTED = "quoted", _("Quoted")
     HELD = "held", _("Held")
@@ -100,8 +125,11 @@ class CheckoutState(models.TextChoices):
 class Checkout(models.Model):
     """A basket with its price, worked out for a member or a guest: what an order that names it must agree with.
 
-    `basket` as it was told; `price` step by step, as it is shown; `digest` of what the shopper pays. From `lapses_at`
-    on neither a hold nor an order is taken. `points` of `wallet` are paid with it.
+    `basket` as it was told; `price` step by step, as it is shown; `combination`: its coupons, each with its claim or an
+    empty text, to be priced again by a hold; `digest` of what the shopper pays. What was paid from `lapses_at` on does
+    not pay it. `points` of `wallet` are paid with it; `points_reference` names them in the ledger. `shortfall`: what of
+    the price could not be taken any more when a payment in time was told late; `amount_minor`, `points` and `price` are
+    without it. The shop gave it.
     """
 
     public_id = models.UUIDField(default=uuid.uuid7, editable=False)
@@ -111,10 +139,13 @@ class Checkout(models.Model):
     currency = models.CharField(max_length=3)
     basket = models.JSONField()
     price = models.JSONField()
+    combination = models.JSONField(null=True)
     digest = models.BinaryField(max_length=16)
     amount_minor = models.BigIntegerField()
     wallet = models.ForeignKey(Wallet, models.PROTECT, related_name="+", null=True, db_index=False)
     points = models.BigIntegerField(default=0)
+    points_reference = models.CharField(max_length=60, blank=True, default="", db_default="")
+    shortfall = models.JSONField(null=True)
     state = models.CharField(max_length=8, choices=CheckoutState.choices, default=CheckoutState.QUOTED)
     quoted_at = models.DateTimeField()
     lapses_at = models.DateTimeField()
@@ -149,3 +180,13 @@ class Checkout(models.Model):
 
     def __str__(self) -> str:
         return str(self.public_id)
+
+    @property
+    def is_late(self) -> bool:
+        """Tell whether its points were held anew by an order that was told late."""
+        return self.points_reference not in ("", str(self.public_id))
+
+    @property
+    def ledger_reference(self) -> str:
+        """By which the ledger knows the points of the checkout."""
+        return self.points_reference or str(self.public_id)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import NoReturn
@@ -26,6 +26,7 @@ from points.tender import Tender
 from points.tender import tender as tender_points
 from storefront import pricing
 from storefront.checkout_inputs import CheckoutInput
+from storefront.models import Checkout
 
 _NO_COUPONS = coupons.Evaluation((), (), exact=True, gap_minor=0, nodes=0)
 
@@ -77,6 +78,25 @@ def work_out(*, program: Program, told: CheckoutInput, at: datetime) -> Quote:
     Raises: BadFact.
     """
     _check(told)
+    quote = _work_out(program, told, at)
+    return replace(quote, earns=_preview(program, told, quote.member, quote.price, at))
+
+
+def work_out_again(*, program: Program, checkout: Checkout, at: datetime) -> Quote:
+    """Return what the basket of a checkout costs now, with the coupons and the points that were quoted. Reads only.
+
+    The combination is priced, not searched for: what came since and would take off more is for another quote. What the
+    order would earn is left out.
+    """
+    told = CheckoutInput.from_json(checkout.basket)
+    told = replace(told, wallet=told.wallet if checkout.points else "", points=checkout.points or None)
+    return _work_out(program, told, at, combination=checkout.combination or [])
+
+
+def _work_out(
+    program: Program, told: CheckoutInput, at: datetime, combination: Sequence[Sequence[str]] | None = None
+) -> Quote:
+    """Return what a basket costs with the best combination of coupons, or with the one that is named."""
     member = _member(program, told)
     spender = member if member and member.status == MemberStatus.ACTIVE else None
     wallet = _wallet(program, told)
@@ -87,6 +107,10 @@ def work_out(*, program: Program, told: CheckoutInput, at: datetime) -> Quote:
     def evaluate(basket: coupons.Basket) -> coupons.Evaluation:
         if spender is None:
             return _NO_COUPONS
+        if combination is not None:
+            return quotes.price_combination(
+                program=program, member=spender, basket=basket, codes=told.codes, combination=combination, at=at
+            )
         choice = quotes.Choice(told.without, told.only)
         found = quotes.quote_basket(
             program=program, member=spender, basket=basket, codes=told.codes, at=at, choice=choice
@@ -110,7 +134,7 @@ def work_out(*, program: Program, told: CheckoutInput, at: datetime) -> Quote:
         policy=policy,
         price=price,
         unknown_codes=unknown_codes,
-        earns=_preview(program, told, member, price, at),
+        earns=None,
     )
 
 

@@ -5,7 +5,15 @@ from typing import Any
 
 from core.event_types import EventType
 from core.events import subscribe
-from storefront.services import announcements, correction_news, coupon_news, posting_news, referral_news, tier_news
+from storefront.services import (
+    announcements,
+    checkout_news,
+    correction_news,
+    coupon_news,
+    posting_news,
+    referral_news,
+    tier_news,
+)
 
 
 @subscribe("membership.members_enrolled", name="storefront.announce")
@@ -89,6 +97,12 @@ def announce_suspicion(*, program_id: int, payload: dict[str, Any], at: datetime
 def announce_reward(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
     """Tell which reward was paid or taken back."""
     referral_news.announce_reward(program_id=program_id, reward_id=payload["reward"], state=payload["state"], at=at)
+
+
+@subscribe("storefront.checkout_short", name="storefront.announce")
+def announce_shortfall(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell what of a checkout its order could not take."""
+    checkout_news.announce_shortfall(program_id=program_id, checkout_id=payload["checkout"], at=at)
 
 
 @subscribe("coupons.codes_guessed", name="storefront.announce")

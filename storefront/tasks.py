@@ -47,7 +47,10 @@ def end_checkouts(**_kwargs: Any) -> None:
     """Free what lapsed checkouts hold, and forget those that ended long ago. Safe to run twice and side by side."""
     at = datetime.now(UTC)
     holding.end_lapsed(at=at)
-    holding.forget_ended(before=at - timedelta(days=settings.CHECKOUT_DAYS))
+    holding.forget_ended(
+        before=at - timedelta(days=settings.CHECKOUT_DAYS),
+        held_before=at - timedelta(days=settings.HELD_CHECKOUT_DAYS),
+    )
 
 
 def _share(evaluation_id: int) -> None:

@@ -9,7 +9,7 @@ from core.models import Program
 from coupons.own_claims import RefusedCode
 from coupons.published import list_offers
 from coupons.rules import Basket, Candidate, Evaluation, RefusalReason, Refused, Shopper, evaluate
-from coupons.selectors import list_candidates
+from coupons.selectors import CandidateSet, list_candidates
 from coupons.services.first_orders import find_first_order_hold
 from membership.first_orders import has_ordered
 from membership.models import Member
@@ -68,7 +68,41 @@ def quote_basket(
     Raises: ChoiceRefused.
     """
     _check_choice(program, choice)
-    found = list_candidates(
+    found = _find_candidates(program, member, basket, codes, at)
+    shopper = describe_shopper(program=program, member=member, at=at)
+    evaluation = evaluate(basket, [one for one in found.candidates if choice.allows(one)], shopper, at=at)
+    left_out = [Refused(one, RefusalReason.NOT_CHOSEN, {}) for one in found.candidates if not choice.allows(one)]
+    refused = sorted((*evaluation.refused, *left_out, *found.refused), key=_rank)
+    return BasketQuote(replace(evaluation, refused=tuple(refused)), found.unknown_codes)
+
+
+def price_combination(
+    *,
+    program: Program,
+    member: Member,
+    basket: Basket,
+    codes: Sequence[str],
+    combination: Sequence[Sequence[str]],
+    at: datetime,
+) -> Evaluation:
+    """Return what the coupons of a combination take off a basket now; nothing else is looked at.
+
+    combination: the code of each coupon with the public id of its claim, empty where it needed none. The claim itself
+    is priced if it can still be used, else what there is of the same coupon.
+    """
+    found = _find_candidates(program, member, basket, codes, at).candidates
+    chosen: list[Candidate] = []
+    for code, claim in combination:
+        same = [one for one in found if one.code == code]
+        chosen += [one for one in same if one.claim == claim] or same
+    shopper = describe_shopper(program=program, member=member, at=at)
+    return evaluate(basket, chosen, shopper, at=at)
+
+
+def _find_candidates(
+    program: Program, member: Member, basket: Basket, codes: Sequence[str], at: datetime
+) -> CandidateSet:
+    return list_candidates(
         program=program,
         member_id=member.pk,
         codes=codes,
@@ -76,11 +110,6 @@ def quote_basket(
         skus={line.sku for line in basket.lines},
         categories={line.category for line in basket.lines},
     )
-    shopper = describe_shopper(program=program, member=member, at=at)
-    evaluation = evaluate(basket, [one for one in found.candidates if choice.allows(one)], shopper, at=at)
-    left_out = [Refused(one, RefusalReason.NOT_CHOSEN, {}) for one in found.candidates if not choice.allows(one)]
-    refused = sorted((*evaluation.refused, *left_out, *found.refused), key=_rank)
-    return BasketQuote(replace(evaluation, refused=tuple(refused)), found.unknown_codes)
 
 
 def _rank(refused: Refused) -> tuple[int, str, str]:

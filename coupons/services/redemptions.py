@@ -78,7 +78,7 @@ def hold(
         claim_id = use.candidate.claim_id or _take(program, member_id, use.candidate, reference, at)
         _reserve(member_id, claim_id, use.candidate, at)
         made.append(_write(member_id, claim_id, reference, currency, use, basket, held_until, at))
-    _publish(program, "coupons.held", made, at)
+    publish(program, "coupons.held", made, at)
     return made
 
 
@@ -100,8 +100,8 @@ def commit(*, program: Program, member_id: int, reference: str, order_id: int, a
     for each in held:
         each.state, each.order_id, each.committed_at = RedemptionState.COMMITTED, order_id, at
         each.save(update_fields=["state", "order_id", "committed_at"])
-    _move_claims(held, ClaimState.HELD, ClaimState.USED)
-    _publish(program, "coupons.redeemed", held, at)
+    move_claims(held, ClaimState.HELD, ClaimState.USED)
+    publish(program, "coupons.redeemed", held, at)
     return present
 
 
@@ -122,8 +122,19 @@ def release(*, program: Program, member_id: int, reference: str, at: datetime) -
         each.state, each.released_at = RedemptionState.RELEASED, at
         each.save(update_fields=["state", "released_at"])
     _open_again(program, held, ClaimState.HELD, at)
-    _publish(program, "coupons.released", held, at)
+    publish(program, "coupons.released", held, at)
     return held
+
+
+@transaction.atomic
+def extend(*, member_id: int, reference: str, held_until: datetime) -> None:
+    """Hold what a checkout holds until another instant.
+
+    Locks: the member.
+    """
+    lock_members([member_id])
+    held = Redemption.objects.filter(member=member_id, reference=reference, state=RedemptionState.HELD)
+    held.update(held_until=held_until)
 
 
 def release_lapsed(*, at: datetime, limit: int = SWEEP) -> int:
@@ -307,7 +318,8 @@ def _reverse_lines(redemption: Redemption, lines: Mapping[str, tuple[int, int]])
     return back
 
 
-def _move_claims(redemptions: Sequence[Redemption], before: ClaimState, after: ClaimState) -> None:
+def move_claims(redemptions: Sequence[Redemption], before: ClaimState, after: ClaimState) -> None:
+    """Move the claims of redemptions from a state to the next; whoever holds the member's lock knows the state."""
     for each in redemptions:
         claims = Claim.objects.filter(pk=each.claim_id, member=each.member_id, state=before)
         if not claims.update(state=after):
@@ -319,13 +331,14 @@ def _open_again(program: Program, redemptions: Sequence[Redemption], before: Cla
     claims = [each.claim for each in redemptions]
     recalled = set(Claim.objects.filter(is_recalled(), pk__in=[one.pk for one in claims]).values_list("pk", flat=True))
     kept = [each for each in redemptions if not each.claim.is_automatic and each.claim_id not in recalled]
-    _move_claims(kept, before, ClaimState.OPEN)
+    move_claims(kept, before, ClaimState.OPEN)
     gone = [one for one in claims if one.is_automatic or one.pk in recalled]
     give_back(gone, at=at)
     publish_revoked(program, [one.pk for one in gone if not one.is_automatic], at)
 
 
-def _publish(program: Program, topic: str, redemptions: Sequence[Redemption], at: datetime) -> None:
+def publish(program: Program, topic: str, redemptions: Sequence[Redemption], at: datetime) -> None:
+    """Publish what became of redemptions, unless there are none."""
     if redemptions:
         payload: dict[str, Any] = {"redemptions": [each.pk for each in redemptions]}
         outbox.publish(program_id=program.pk, topic=topic, payload=payload, at=at)

@@ -7,7 +7,7 @@ A hold is known by the caller's reference, one per member and wallet. Each of th
 from datetime import datetime
 
 from core.models import Program
-from points.models import SourceKind, TransactionKind
+from points.models import Hold, SourceKind, TransactionKind
 from points.postings import Posting
 from points.services.operations import InvalidPoints
 from points.services.posting import Posted, decide
@@ -22,10 +22,12 @@ def hold(
     reference: str,
     held_until: datetime,
     at: datetime,
+    needs_active_member: bool = True,
 ) -> Posted:
     """Set points aside, from the lots that expire first: nobody else can use them, and they do not expire meanwhile.
 
     `held_until` is kept for the caller, who releases a hold that has lapsed.
+    needs_active_member: False for what the member had decided before a suspension.
 
     Raises: InvalidPoints; InsufficientPoints; MemberSuspended; UnknownAccount; IdempotencyKeyReused if the reference
     holds another number of points.
@@ -43,7 +45,12 @@ def hold(
         reference=reference,
         held_until=held_until,
     )
-    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=True)
+    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=needs_active_member)
+
+
+def extend(*, member_id: int, wallet_id: int, reference: str, held_until: datetime) -> None:
+    """Note until when the caller holds points now; the ledger itself ends no hold."""
+    Hold.objects.filter(member=member_id, wallet=wallet_id, reference=reference).update(held_until=held_until)
 
 
 def capture(

@@ -18,6 +18,7 @@ from core.admin import StateColumn, link
 from core.money import format_minor
 from membership.admin import OfMemberAdmin
 from storefront.models import Checkout, CheckoutState
+from storefront.services.checkouts.shortfalls import show_shortfall
 
 
 @admin.register(Checkout)
@@ -94,9 +95,18 @@ def _page(checkout: Checkout) -> dict[str, Any]:
         ],
         "totals": [(name, format_minor(minor, currency)) for name, minor in totals.items()],
         "refused": price["coupons"]["refused"],
-        "points_sentences": price["points"]["sentences"] if price["points"] else [],
+        "points_sentences": [*(price["points"]["sentences"] if price["points"] else []), *_shortfall(checkout)],
         "earns": price["earns"] or [],
     }
+
+
+def _shortfall(checkout: Checkout) -> list[str]:
+    """Return what the order could not take of the checkout, in sentences."""
+    short = show_shortfall(checkout)
+    if short is None:
+        return []
+    points = [short["points"]["text"]] if short["points"] else []
+    return points + [coupon["text"] for coupon in short["coupons"]]
 
 
 def _steps(line: dict[str, Any], currency: str) -> list[dict[str, str]]:

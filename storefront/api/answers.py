@@ -169,12 +169,49 @@ class Effect(Answer):
     tiers: list[TierEffect]
 
 
+class MissingPointsAnswer(Answer):
+    """Points that a checkout had held and that were no longer there, and what they did not pay."""
+
+    points: int
+    amount_minor: int
+    text: str
+
+
+class MissingCouponAnswer(Answer):
+    """A coupon that a checkout had held and that could not be used any more; what it takes off stays off."""
+
+    code: str
+    name: str
+    discount_minor: int
+    shipping_minor: int
+    reason: Literal[
+        "held_in_checkout", "already_used", "revoked", "all_given_out", "code_gone", "ended", "member_suspended"
+    ]
+    text: str
+
+
+class ShortfallAnswer(Answer):
+    """What an order that was paid in time and told late could not take of its checkout: the shop gave it."""
+
+    points: MissingPointsAnswer | None
+    coupons: list[MissingCouponAnswer]
+
+
 class OrderRecorded(Answer):
     """The order as it is stored now, and what followed from what was told."""
 
     outcome: Outcome
     order: OrderAnswer
     effect: Effect
+
+
+class PaidOrderRecorded(OrderRecorded):
+    """The order as it is stored now, and what followed from its payment.
+
+    `shortfall`: what it could not take of the checkout that it pays, because it was told late; the order is without it.
+    """
+
+    shortfall: ShortfallAnswer | None
 
 
 class RefundRecorded(Answer):

@@ -4,17 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-from pydantic import Field
+import django_filters
+from django.db.models import Q, QuerySet
+from pydantic import Field, StrictInt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 import coupons.api.problems  # noqa: F401 coupons that a quote names
 import storefront.api.problems  # noqa: F401 refusals of baskets, members and checkouts
 from core.api.addresses import find_shopper_address
+from core.api.filters import TextFilter
 from core.api.openapi import OPTIONAL_IDEMPOTENCY_KEY, SHOPPER_ADDRESS, operation
+from core.api.pages import PageOf
 from core.api.problems import Problem
 from core.api.types import Answer, Body, Code, Currency, DryRun, ExternalId, Minor, Name, Points, TypedCodes
 from core.api.views import ApiView, idempotent
@@ -24,10 +28,16 @@ from coupons.api.quotes import AllowedOnly, LeftOut
 from membership.models import MemberStatus
 from membership.selectors import find_member
 from storefront import pricing
+from storefront.api.answers import ShortfallAnswer
 from storefront.api.bodies import ItemCode, Units
+from storefront.api.prices import PriceAnswer
 from storefront.checkout_inputs import CheckoutInput, CheckoutRefused
 from storefront.models import Checkout, CheckoutState
 from storefront.services.checkouts import holding, quoting
+from storefront.services.checkouts.shortfalls import show_shortfall
+
+Minutes = Annotated[StrictInt, Field(ge=1, le=525_600)]
+ShownState = Literal["quoted", "held", "paid", "released", "lapsed"]
 
 MAX_LINES = 500
 MAX_CODES = 20
@@ -90,134 +100,66 @@ class CheckoutBody(Body):
         )
 
 
-class PriceStepAnswer(Answer):
-    """What a step added (taken off: negative), and what it left. `code`: the tier or the coupon."""
-
-    stage: Literal["tier_discount", "line_coupon", "order_coupon", "free_shipping", "shipping_coupon", "tax", "points"]
-    code: str
-    change_minor: int
-    left_minor: int
-    text: str
-
-
-class PricedLineAnswer(Answer):
-    """A line from its list price to what is paid in money. `amount_minor`: what it costs, in money and points.
-
-    The order that pays the checkout tells `amount_minor`; `points`: how many this line takes.
-    """
-
-    external_id: str
-    sku: str
-    category: str
-    units: int
-    list_minor: int
-    discount_minor: int
-    tax_minor: int
-    amount_minor: int
-    paid_in_points_minor: int
-    points: int
-    steps: list[PriceStepAnswer]
-
-
-class PricedShippingAnswer(Answer):
-    """Shipping, from what was told to what is paid for it."""
-
-    list_minor: int
-    amount_minor: int
-    steps: list[PriceStepAnswer]
-
-
-class AppliedCouponAnswer(Answer):
-    """A coupon of the best combination, and what it takes off lines and shipping. `claim`: null if it needs none."""
-
-    code: str
-    claim: UUID | None
-    name: str
-    discount_minor: int
-    shipping_minor: int
-    text: str
-
-
-class RefusedCouponAnswer(Answer):
-    """A coupon, or a code that was typed, that takes nothing off, and why. `details` are the figures of the reason.
-
-    `held_in_checkout` names the `checkout`, which can be released, and `until` when it holds the coupon.
-    """
-
-    code: str
-    claim: UUID | None
-    reason: str
-    details: dict[str, Any]
-    text: str
-
-
-class PricedCouponsAnswer(Answer):
-    """The best combination of coupons. Not `exact`: another may take off up to `gap_minor` more."""
-
-    applied: list[AppliedCouponAnswer]
-    refused: list[RefusedCouponAnswer]
-    exact: bool
-    gap_minor: int
-
-
-class PricedPointsAnswer(Answer):
-    """The points that are used, what they pay, and why not more."""
-
-    wallet: str
-    asked: int | None
-    points: int
-    amount_minor: int
-    reason: str | None
-    sentences: list[str]
-
-
-class EarnedPointsAnswer(Answer):
-    """Points that the order would earn in a wallet."""
-
-    wallet: str
-    points: int
-
-
-class PriceAnswer(Answer):
-    """What a basket costs, step by step, in the language asked for (Accept-Language: en, zh-hans).
-
-    `amount_minor`: all that is paid, with shipping; `to_pay_minor` of it in money. `earns`: a preview and no promise;
-    null for a guest and in another currency than the program's.
-    """
-
-    language: str
-    tier: str
-    lines: list[PricedLineAnswer]
-    shipping: PricedShippingAnswer
-    list_minor: int
-    discount_minor: int
-    tax_minor: int
-    amount_minor: int
-    paid_in_points_minor: int
-    to_pay_minor: int
-    coupons: PricedCouponsAnswer
-    points: PricedPointsAnswer | None
-    earns: list[EarnedPointsAnswer] | None
-
-
 class CheckoutAnswer(Answer):
-    """A checkout. `id` is null in a dry run. From `lapses_at` on it can neither be held nor paid."""
+    """A checkout. `id` is null in a dry run. From `lapses_at` on it cannot be held; what was paid before it is taken.
+
+    `shortfall`: what its order could not take any more; the price is without it.
+    """
 
     id: UUID | None
     member: str | None
     market: str
     currency: str
-    state: Literal["quoted", "held", "paid", "released", "lapsed"]
+    state: ShownState
     quoted_at: datetime
     held_at: datetime | None
     lapses_at: datetime
     closed_at: datetime | None
     order: str | None
+    shortfall: ShortfallAnswer | None
     price: PriceAnswer
 
 
+class CheckoutPage(PageOf):
+    """The checkouts of a program, or of a member, the last quoted first."""
+
+    results: list[CheckoutAnswer]
+
+
+class HoldBody(Body):
+    """For how long to hold: at most as long as the program allows; left out: the usual time."""
+
+    minutes: Minutes | None = None
+
+
+class ExtensionBody(Body):
+    """For how long to hold from now on, within what the program allows from the beginning of the hold."""
+
+    minutes: Minutes
+
+
+class CheckoutFilter(django_filters.FilterSet):  # type: ignore[misc]
+    member = TextFilter(field_name="member__external_id")
+    state = django_filters.ChoiceFilter(choices=[(one, one) for one in get_args(ShownState)], method="of_state")
+
+    def of_state(self, checkouts: QuerySet[Checkout], _name: str, state: str) -> QuerySet[Checkout]:
+        """Return the checkouts that are shown in a state: one whose time is over has lapsed, closed or not."""
+        at: datetime = self.request.parser_context["view"].at
+        has_lapsed = Q(closed_at=None, lapses_at__lte=at)
+        if state == CheckoutState.LAPSED:
+            return checkouts.filter(Q(state=state) | has_lapsed)
+        return checkouts.filter(Q(state=state) & ~has_lapsed)
+
+
 class CheckoutsView(ApiView):
-    scopes = {"POST": Scope.CHECKOUTS_WRITE}
+    scopes = {"GET": Scope.CHECKOUTS_WRITE, "POST": Scope.CHECKOUTS_WRITE}
+    filterset_class = CheckoutFilter
+    queryset = Checkout.objects.all()
+
+    @operation(summary="List checkouts, of a member for instance, the last quoted first", answers={200: CheckoutPage})
+    def get(self, _request: Request) -> Response:
+        checkouts = Checkout.objects.filter(program=self.program).select_related("member", "order").order_by("-id")
+        return self.pages(checkouts, lambda checkout: show_checkout(checkout, self.at))
 
     @operation(
         summary="Quote a basket: what it costs, line by line, and why",
@@ -274,12 +216,32 @@ class CheckoutHoldView(ApiView):
 
     @operation(
         summary="Hold the coupons and points of a checkout until it is paid",
-        description="The price is worked out again; if it is another one, nothing is held (`quote_changed`).",
+        description="The coupons and points that were quoted are priced again; if the basket does not cost any more "
+        "what was quoted, nothing is held (`quote_changed`). Held again, it is answered as it is. The body may be left "
+        "out.",
+        body=HoldBody,
         answers={200: CheckoutAnswer},
     )
     def post(self, _request: Request, checkout: UUID) -> Response:
+        minutes = self.read(HoldBody).minutes if self.request._request.body else None
         with _of_address():
-            moved = holding.hold(program=self.program, public_id=checkout, at=self.at)
+            moved = holding.hold(program=self.program, public_id=checkout, minutes=minutes, at=self.at)
+        return Response(show_checkout(moved.checkout, self.at))
+
+
+class CheckoutExtensionView(ApiView):
+    scopes = {"POST": Scope.CHECKOUTS_WRITE}
+
+    @operation(
+        summary="Hold a checkout for longer",
+        description="Until so many minutes from now, unless it is held for longer already.",
+        body=ExtensionBody,
+        answers={200: CheckoutAnswer},
+    )
+    def post(self, _request: Request, checkout: UUID) -> Response:
+        minutes = self.read(ExtensionBody).minutes
+        with _of_address():
+            moved = holding.extend(program=self.program, public_id=checkout, minutes=minutes, at=self.at)
         return Response(show_checkout(moved.checkout, self.at))
 
 
@@ -307,6 +269,7 @@ def show_checkout(checkout: Checkout, at: datetime) -> dict[str, Any]:
         "lapses_at": checkout.lapses_at,
         "closed_at": checkout.closed_at,
         "order": checkout.order.external_id if checkout.order else None,
+        "shortfall": show_shortfall(checkout),
         "price": checkout.price,
     }
 

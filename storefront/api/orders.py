@@ -30,6 +30,7 @@ from storefront.api.answers import (
     OrderAnswer,
     OrderPage,
     OrderRecorded,
+    PaidOrderRecorded,
     show_order,
     show_order_whole,
 )
@@ -38,6 +39,7 @@ from storefront.api.bodies import CancelBody, OrderBody, OrderEditBody
 from storefront.api.facts import FactView
 from storefront.effects import Traces, find_effect
 from storefront.services import intake
+from storefront.services.checkouts.shortfalls import find_shortfall
 
 
 class OrderBatchBody(Body):
@@ -125,10 +127,11 @@ class OrdersView(FactView):
     @operation(
         summary="Record a paid order",
         description="The external id is its key for ever: sent again, the order is repeated and nothing changes. An "
-        "order that is not paid is none yet.",
+        "order that is not paid is none yet. One that names its checkout pays it, if it was paid before the checkout "
+        "lapsed, however late it is told.",
         body=OrderBody,
         query=DryRun,
-        answers={201: OrderRecorded, 200: OrderRecorded},
+        answers={201: PaidOrderRecorded, 200: PaidOrderRecorded},
         parameters=[OPTIONAL_IDEMPOTENCY_KEY],
     )
     @idempotent(is_required=False)
@@ -139,7 +142,8 @@ class OrdersView(FactView):
             # What a checkout fills in is read from what was stored.
             is_as_told = recorded.order_ids and not told.checkout
             stored = self._new_order(told, recorded) if is_as_told else read_order(self.program, told.external_id)
-            content = {"order": stored.show(), "effect": stored.paid_effect(self.program)}
+            content: dict[str, Any] = {"order": stored.show(), "effect": stored.paid_effect(self.program)}
+            content["shortfall"] = find_shortfall(stored.order.pk) if told.checkout else None
         return self.answer(content, is_new=bool(recorded.order_ids), dry_run=query.dry_run)
 
     def _new_order(self, told: OrderInput, recorded: RecordedFacts) -> StoredOrder:

@@ -6,7 +6,13 @@ from core.api.problems import FieldError, Problem, pointer, translates
 from storefront.checkout_inputs import CheckoutRefused, QuoteChanged
 
 # What the order or the checkout told cannot be; everything else is a matter of when.
-UNPROCESSABLE = ("basket_changed", "checkout_of_other_member", "unknown_checkout")
+UNPROCESSABLE = (
+    "basket_changed",
+    "checkout_of_other_member",
+    "hold_too_long",
+    "paid_before_quote",
+    "unknown_checkout",
+)
 
 
 @translates(CheckoutRefused)

@@ -10,6 +10,7 @@ urlpatterns = [
     path("checkouts", checkouts.CheckoutsView.as_view()),
     path("checkouts/<uuid:checkout>", checkouts.CheckoutView.as_view()),
     path("checkouts/<uuid:checkout>/hold", checkouts.CheckoutHoldView.as_view()),
+    path("checkouts/<uuid:checkout>/extend", checkouts.CheckoutExtensionView.as_view()),
     path("checkouts/<uuid:checkout>/release", checkouts.CheckoutReleaseView.as_view()),
     path("orders", orders.OrdersView.as_view()),
     path("orders/batch", orders.OrderBatchView.as_view()),

@@ -10,12 +10,16 @@ from membership.services import cancellations, edits, facts
 from membership.services.facts import ActivityInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
 from membership.services.tiers import follow_facts
 from points.services import earning
+from points.services.posting import InsufficientPoints
 from storefront.services import day_close
 from storefront.services.checkouts import giving_back, paying
 from storefront.services.checkouts.paying import Payments
 
+# An order that is told late takes the points that are there when it is read. If they are spent before it is written, it
+# is read again; after so many times in a row it is refused, and can be sent again.
+_ATTEMPTS = 3
 
-@transaction.atomic
+
 def record(
     *,
     program: Program,
@@ -37,11 +41,18 @@ def record(
     Raises: CheckoutRefused; BadFact; FactConflict; ClawbackRefused.
     Locks: the checkouts; then in layer order what `write_facts`, `follow_facts`, coupons and `earn` lock.
     """
-    payments = paying.match_orders(program=program, orders=orders, at=at)
-    recorded = facts.write_facts(
-        program=program, orders=payments.orders, refunds=refunds, activities=activities, last=last, at=at
-    )
-    return _follow(program, recorded, at, payments, is_cancellation=is_cancellation)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with transaction.atomic():
+                payments = paying.match_orders(program=program, orders=orders, at=at)
+                recorded = facts.write_facts(
+                    program=program, orders=payments.orders, refunds=refunds, activities=activities, last=last, at=at
+                )
+                return _follow(program, recorded, at, payments, is_cancellation=is_cancellation)
+        except InsufficientPoints:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError
 
 
 @transaction.atomic

@@ -18,6 +18,7 @@ from membership import program_section as membership_section
 from points import program_section as points_section
 from referrals import program_section as referrals_section
 from referrals.definitions import ReferralTerms
+from storefront import program_section as storefront_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class ProgramFile:
     wallets: list[points_section.WalletEntry]
     earn_rules: list[points_section.EarnRuleEntry]
     referrals: ReferralTerms | None
+    checkouts: storefront_section.CheckoutEntry
 
 
 def load(path: Path, *, code: str | None = None) -> ProgramFile:
@@ -55,9 +57,11 @@ def load(path: Path, *, code: str | None = None) -> ProgramFile:
     wallets = points_section.parse_wallets(reader)
     earn_rules = points_section.parse_earn_rules(reader, tier_codes, program.channels if program else ())
     referrals = referrals_section.parse_referrals(reader)
+    checkouts = storefront_section.parse_checkouts(reader)
     reader.finish()
     assert program is not None  # noqa: S101 finish() has raised otherwise
-    file = ProgramFile(program, markets, ladders, coupons, wallets, earn_rules, referrals)
+    assert checkouts is not None  # noqa: S101 likewise
+    file = ProgramFile(program, markets, ladders, coupons, wallets, earn_rules, referrals, checkouts)
     return file if code is None else replace(file, program=_renamed(program, code))
 
 
@@ -102,6 +106,7 @@ def _apply(file: ProgramFile, *, at: datetime, actor: str) -> Journal:
     points_section.apply_wallets(journal, file.wallets)
     points_section.apply_earn_rules(journal, file.earn_rules)
     referrals_section.apply_referrals(journal, file.referrals)
+    storefront_section.apply_checkouts(journal, file.checkouts)
     if journal.problems:
         raise ProgramFileError(journal.problems)
     if journal.lines:

@@ -46,6 +46,7 @@ from tests.storefront.announced import (
     tell,
 )
 from tests.storefront.coupon_uses import use_coupons
+from tests.storefront.late_payments import pay_late
 from tests.storefront.shop import order, refund, review
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +98,7 @@ def live_through_everything(program: Program) -> None:
     remind(program=program, through=NOW + 58 * DAY, at=NOW + 58 * DAY)
     settle_due(program=program, through=NOW + 70 * DAY, at=NOW + 70 * DAY)
     use_coupons(program, at=NOW)
+    pay_late(program, at=NOW)
     publish_alarm(program_id=program.pk, wrong_codes=1_000, at=NOW)
     webhooks.send_test(
         endpoint=webhooks.create(program=program, url="https://a.example", by=webhooks.By("ops"), at=NOW), at=NOW

@@ -270,8 +270,8 @@ def test_the_sweep_frees_what_lapsed_and_leaves_the_rest(shop: Program) -> None:
 def test_what_ended_unpaid_is_forgotten_in_time(shop: Program) -> None:
     kept, gone = quote(shop), quote(shop)
     holding.release(program=shop, public_id=gone.public_id, at=NOW)
-    assert holding.forget_ended(before=NOW) == 0
-    assert holding.forget_ended(before=NOW + MINUTE) == 1
+    assert holding.forget_ended(before=NOW, held_before=NOW) == 0
+    assert holding.forget_ended(before=NOW + MINUTE, held_before=NOW) == 1
     assert Checkout.objects.get() == kept
 
 

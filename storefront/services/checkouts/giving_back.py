@@ -90,7 +90,7 @@ def return_points(*, program: Program, returns: Returns, at: datetime) -> None:
                 program=program,
                 member_id=member_id,
                 wallet_id=checkout.wallet_id,
-                reference=str(checkout.public_id),
+                reference=checkout.ledger_reference,
                 points=points,
                 refund_id=refund_id,
                 at=at,
@@ -101,6 +101,6 @@ def _read_given(checkouts: Sequence[Checkout]) -> dict[int, int]:
     """Return how many points have been given back of checkouts, by order."""
     if not checkouts:
         return {}
-    references = {str(checkout.public_id): checkout.order_id or 0 for checkout in checkouts}
+    references = {checkout.ledger_reference: checkout.order_id or 0 for checkout in checkouts}
     found = Hold.objects.filter(member__in={checkout.member_id for checkout in checkouts}, reference__in=references)
     return {references[reference]: returned for reference, returned in found.values_list("reference", "returned")}

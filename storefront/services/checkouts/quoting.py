@@ -31,6 +31,7 @@ def quote(*, program: Program, told: CheckoutInput, at: datetime) -> Checkout:
         currency=told.basket.currency,
         basket=told.to_json(),
         price=tell_price(quoted, time_zone=program.time_zone),
+        combination=[(one.code, one.claim) for one in quoted.price.evaluation.combined],
         digest=quoted.digest,
         amount_minor=quoted.price.amount_minor,
         wallet=quoted.wallet if quoted.points else None,
