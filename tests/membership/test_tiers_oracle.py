@@ -175,7 +175,7 @@ def test_tiers_equal_the_oracle_in_whatever_order_facts_and_evaluations_come(
 
 
 @pytest.mark.deep
-@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @ARGUMENTS
 def test_tiers_equal_the_oracle_in_many_more_worlds(ladder: oracle.Ladder, history: History, order: Random) -> None:
     check(ladder, history, order)
