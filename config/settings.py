@@ -235,6 +235,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "core.api.openapi.add_headers",
         "core.api.openapi.share_refusals",
+        "core.api.openapi.leave_bodies_out",
         "storefront.api.event_data.add_webhooks",
     ],
     "ENABLE_DJANGO_DEPLOY_CHECK": False,

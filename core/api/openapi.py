@@ -55,7 +55,7 @@ OPTIONAL_IDEMPOTENCY_KEY = OpenApiParameter(
 
 SHOPPER_ADDRESS = OpenApiParameter(
     addresses.HEADER,
-    {"type": "string", "maxLength": 45},
+    {"type": "string", "format": "ipv4"},  # or IPv6, which OpenAPI would need a choice for: generators refuse that
     OpenApiParameter.HEADER,
     description="The IP address of the shopper who typed the codes, where your server calls: wrong ones are counted "
     "for it, too. Ignored with a member token, whose browser calls by itself.",
@@ -149,6 +149,15 @@ _HEADERS: dict[str, dict[str, Any]] = {
 _HEADERS_OF = {"401": ["WWW-Authenticate"], "405": ["Allow"], "409": ["Retry-After"], "429": ["Retry-After"]} | {
     "503": ["Retry-After"]
 }
+
+
+def leave_bodies_out(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Say which requests may go without a body: those whose description says so."""
+    for operations in result["paths"].values():
+        for told in operations.values():
+            if "requestBody" in told and "The body may be left out." in told.get("description", ""):
+                told["requestBody"]["required"] = False
+    return result
 
 
 def share_refusals(result: dict[str, Any], **_: Any) -> dict[str, Any]:

@@ -164,6 +164,28 @@ class FirstOrderUsedData(CouponUseData):
     first_order: str | None
 
 
+class ShortfallCoupon(EventData):
+    """A coupon that could not be used any more, and why."""
+
+    coupon: str
+    discount_minor: int
+    shipping_discount_minor: int
+    reason: str
+
+
+class CheckoutShortfallData(EventData):
+    """What a checkout that was paid in time could not take any more; amounts in minor units of the currency."""
+
+    checkout: UUID
+    order: str
+    member: str | None
+    currency: str
+    wallet: str | None
+    points: int
+    amount_minor: int
+    coupons: list[ShortfallCoupon]
+
+
 class CodesGuessedData(EventData):
     wrong_codes: int
     seconds: int
@@ -223,6 +245,7 @@ DATA: Mapping[EventType, type[EventData]] = {
     EventType.COUPON_RELEASED: CouponUseData,
     EventType.COUPON_REVERSED: CouponReversedData,
     EventType.COUPON_FIRST_ORDER_USED: FirstOrderUsedData,
+    EventType.CHECKOUT_SHORTFALL: CheckoutShortfallData,
     EventType.COUPON_CODES_GUESSED: CodesGuessedData,
     EventType.REFERRAL_BOUND: ReferralData,
     EventType.REFERRAL_QUALIFIED: ReferralData,

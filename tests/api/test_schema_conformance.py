@@ -92,9 +92,11 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     claim = api.post("members/ada/coupons", {"coupon": "tea-time"}, key="k3").json["coupon"]["id"]
     assert api.post("coupons/tea-time/codes", {"code": code}).status == 201  # a friend's code is a coupon's, too
     batch = api.post("coupons/tea-time/code-batches", {"count": 5}, key="k4").json["batch"]
+    large = api.post("members/ada/points/points/adjustments", {"points": 10_001, "reason": "much"}, key="k5")
+    assert large.status == 202
     names = {"member": "ada", "order": "o1", "seq": redeemed.json["transaction"]["seq"]}
     addresses = {"ladder": "main", "wallet": "points", "refund": "r1", "endpoint": endpoint, "event": event}
-    addresses |= {"coupon": "tea-time", "claim": claim, "batch": batch}
+    addresses |= {"coupon": "tea-time", "claim": claim, "batch": batch, "adjustment": large.json["id"]}
     addresses["referral"] = referral
     told = {"currency": "GBP", "order_line": "a", "tier": "gold", "ladder": "main", "units": 1, "points": 1, "after": 0}
     told |= {"url": "https://shop.example/new", "reason": "because", "program_amount_minor": None}

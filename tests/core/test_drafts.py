@@ -267,7 +267,7 @@ def test_a_rule_ends_once_and_a_draft_begins_it_anew(program: Program, user: Use
 
 
 def test_a_new_rules_code_is_checked_and_not_taken(program: Program, user: User) -> None:
-    for code, problem in (("spend", "spend is taken"), ("A b", "does not match")):
+    for code, problem in (("spend", "spend is taken"), ("A b", "cannot be accepted: write lower-case letters")):
         refusal = refused(lambda code=code: new_rule(program, code, user))  # type: ignore[misc]
         assert refusal.code == "invalid"
         assert problem in refusal.problems[0]

@@ -69,6 +69,7 @@ DONE: dict[str, set[str]] = {
     **{f"{owner}_{button}": VERSIONS for owner in OWNERS for button in ("new_draft", "edit_draft", "publish_draft")},
     "coupons_coupondefinition_new_coupon": VERSIONS,
     "coupons_coupondefinition_end_coupon": VERSIONS,
+    "coupons_coupondefinition_recall_coupon": VERSIONS,
     "coupons_coupondefinition_issue": GIVERS,
     "coupons_coupondefinition_request_codes": VERSIONS,
     "coupons_coupondefinition_create_code": VERSIONS,

@@ -307,7 +307,7 @@ def test_every_write_locks_the_member_first(shop: Program, step: str) -> None:
         ),
         "commit": lambda: redemptions.commit(**told, reference="c1", order_id=1),
         "release": lambda: redemptions.release(**told, reference="c1"),
-        "reverse": lambda: redemptions.reverse(**told, order_id=1, lines={"a": (1, 1)}),
+        "reverse": lambda: redemptions.reverse(**told, order_id=1, lines={"a": (1, 1)}, is_whole=True),
         "revoke": lambda: claims.revoke(**told, claim_id=claim.pk, reason="no"),
     }
     statements: list[str] = []
