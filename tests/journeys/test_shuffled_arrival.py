@@ -91,7 +91,7 @@ def facts(selection: dict[str, list[Row]]) -> list[Fact]:
     orders: dict[str, dict[str, Any]] = {
         row["order_id"]: {
             "external_id": row["order_id"], "member": row["member_id"], "paid_at": row["ordered_at"],
-            "currency": row["currency"], "amount_minor": int(row["amount"]), "country": row["country"], "lines": [],
+            "currency": row["currency"], "amount_minor": int(row["amount"]), "lines": [],
         }
         for row in selection["orders"]
     }  # fmt: skip
