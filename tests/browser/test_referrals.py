@@ -54,7 +54,7 @@ def test_a_suspicious_referral_is_reviewed(shop: Program, visitor: Visitor) -> N
     visitor.visit("/admin/referrals/referral/")
     assert visitor.is_as_wide_as_the_window()
     visitor.photograph("referrals")
-    visitor.visit("/admin/referrals/referral/?state__exact=flagged")
+    visitor.visit("/admin/referrals/referral/?review=waiting")
     visitor.photograph("referrals-queue")
     referral = Referral.objects.get(member__external_id="sock-1")
     visitor.visit(f"/admin/referrals/referral/{referral.pk}/change/")
