@@ -8,7 +8,7 @@ from django import forms
 from drf_spectacular.utils import extend_schema_field
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
-from core.api.types import Text
+from core.api.types import Flag, Text
 from core.timestamps import INSTANT_FORM, Instant
 
 _INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
@@ -26,6 +26,10 @@ class _Field(forms.Field):
             return self.kind.validate_python(value)
         except ValidationError as error:
             raise forms.ValidationError(self.hint) from error
+
+
+class _FlagField(_Field):
+    kind, hint = TypeAdapter(Flag), "write true or false"
 
 
 class _InstantField(_Field):
@@ -48,3 +52,10 @@ class InstantFilter(django_filters.Filter):  # type: ignore[misc]
     """An instant with its zone: what has none is refused."""
 
     field_class = _InstantField
+
+
+@extend_schema_field({"type": "boolean"})
+class FlagFilter(django_filters.Filter):  # type: ignore[misc]
+    """True or false, written so."""
+
+    field_class = _FlagField

@@ -48,6 +48,8 @@ class Page(CursorPagination):
 
         Raises: Problem 400 for a cursor that was made up: its position is no value of the order's field.
         """
+        if request.query_params.get("cursor") == "":
+            raise NotFound
         try:
             rows: list[Any] | None = super().paginate_queryset(queryset, request, view)
         except (ValueError, TypeError, ValidationError):

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from core.api.filters import InstantFilter, TextFilter
+from core.api.filters import FlagFilter, InstantFilter, TextFilter
 from core.api.openapi import IDEMPOTENCY_KEY, operation
 from core.api.pages import PageOf
 from core.api.types import Answer, Body, Day, Instant, Text
@@ -135,7 +135,7 @@ class KFactorQuery(Body):
 class ReferralFilter(django_filters.FilterSet):  # type: ignore[misc]
     """`member`: who was brought; `referrer`: by whom; `awaits_review`: what a person has to look at, or has not to."""
 
-    awaits_review = django_filters.BooleanFilter(method="waiting_for_review")
+    awaits_review = FlagFilter(method="waiting_for_review")
     state = django_filters.ChoiceFilter(choices=ReferralState.choices)
     member = TextFilter(field_name="member__external_id")
     referrer = TextFilter(method="brought_by")

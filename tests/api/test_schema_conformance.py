@@ -61,10 +61,14 @@ UNSAID = {
 
 @dataclass
 class World:
-    """What there is: a key with every scope, and real values for parameters and fields of these names."""
+    """What there is: a key with every scope, and real values for parameters and fields of these names.
+
+    special: by the ends of addresses, what stands in such a state that the operation can be done.
+    """
 
     key: str
     addresses: dict[str, Any]
+    special: dict[str, dict[str, Any]]
     values: dict[str, Any]
     answered: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
@@ -74,10 +78,16 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     key = make_key(rate_per_minute=1_000_000)
     api = Api(key)
     enroll(program, "zoe")
-    enroll(program, "ada", "ben")
+    enroll(program, "ada", "ben", "flo", "rex")
     clock(JOINED + timedelta(hours=1))
     code = api.post("members/zoe/referral-code", {}).json["code"]
     referral = api.post("members/ada/referral", {"code": code}).json["referral"]
+    api.post("members/zoe/fingerprints", {"device": "d-1"})
+    evidence = {"fingerprints": {"device": "d-1"}}
+    tries = [api.post("members/flo/referral", {"code": code, **more}) for more in (evidence, {})]
+    assert [answer.status for answer in tries] == [422, 201]
+    rejected = api.post("members/rex/referral", {"code": code}).json["referral"]
+    assert api.post(f"referrals/{rejected}/reject", {"reason": "a farm"}, key="k0").status == 200
     publish(program, "tea-time", at=JOINED)
     assert api.post("coupons/tea-time/recall", {"reason": "a mistake"}).status == 200
     clock(NOW)
@@ -109,11 +119,18 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     clock(NOW + timedelta(hours=1))
     basket = {"currency": "GBP", "lines": [{"external_id": "a", "units": 1, "list_minor": 500}]}
     addresses["checkout"], told["checkout"] = api.post("checkouts", basket).json["id"], None
+    held = api.post("checkouts", basket).json["id"]
+    assert api.post(f"checkouts/{held}/hold").status == 200
+    special = {
+        "/approve": {"referral": tries[1].json["referral"]},
+        "/reopen": {"referral": rejected},
+        "/extend": {"checkout": held},
+    }
     # The application closes connections after requests, which would end the test's transaction.
     signals = [request_started, request_finished]
     for signal in signals:
         signal.disconnect(close_old_connections)
-    yield World(key, names | addresses, names | told | instants)
+    yield World(key, names | addresses, special, names | told | instants)
     for signal in signals:
         signal.connect(close_old_connections)
 
@@ -170,7 +187,8 @@ def _make_real(case: Case, world: World) -> None:
     assert case.meta is not None
     sound = {location for location, part in case.meta.components.items() if part.mode.is_positive}
     if ParameterLocation.PATH in sound:
-        case.path_parameters = {name: world.addresses[name] for name in case.path_parameters}
+        own = next((own for end, own in world.special.items() if case.path.endswith(end)), {})
+        case.path_parameters = {name: own.get(name, world.addresses[name]) for name in case.path_parameters}
     if ParameterLocation.QUERY in sound:
         case.query = {name: value for name, value in _with_real_values(case.query, world).items() if name != "cursor"}
     if ParameterLocation.BODY in sound:
