@@ -24,6 +24,7 @@ ROWS = (
     "claims",
     "codes",
     "coupons",
+    "refusals",
     "retention",
 )
 
@@ -62,7 +63,18 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415
 
-    from bench import api, baskets, batches, expiries, figures, giving, postings, retention, tiers  # noqa: PLC0415
+    from bench import (  # noqa: PLC0415
+        api,
+        baskets,
+        batches,
+        expiries,
+        figures,
+        giving,
+        postings,
+        refusals,
+        retention,
+        tiers,
+    )
 
     measures = {
         "queries": postings.queries,
@@ -78,6 +90,7 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
         "claims": giving.claims,
         "codes": giving.codes,
         "coupons": baskets.evaluation,
+        "refusals": refusals.refusals,
     }
     call_command("migrate", verbosity=0)
     print(sizes, flush=True)

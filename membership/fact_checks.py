@@ -6,7 +6,7 @@ digest is taken over that form, so an amount left out and the same amount told a
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,14 +15,12 @@ from membership.fact_inputs import (
     ActivityInput,
     BadFact,
     CreditInput,
-    FactConflict,
     MemberInput,
     OrderEditInput,
     OrderInput,
     OrderLineInput,
     RefundInput,
     RefundLineInput,
-    RefusedFacts,
 )
 from membership.field_checks import (
     CODE_LENGTH,
@@ -224,28 +222,6 @@ def check_member(member: MemberInput, frame: Frame) -> BadFact | None:
     if member.birthday is not None and not EARLIEST.date() <= member.birthday <= frame.last.date():
         check.refuse("birthday", "is not the birthday of someone alive")
     return check.first_objection
-
-
-def take_once(kind: str, facts: Iterable[Checked[T]]) -> dict[tuple[str, ...], Checked[T]]:
-    """Return the facts by key, in key order: the order in which every call claims them, so that none deadlock.
-
-    Raises: FactConflict if one key comes with two contents.
-    """
-    taken: dict[tuple[str, ...], Checked[T]] = {}
-    for fact in facts:
-        if taken.setdefault(fact.key, fact).digest != fact.digest:
-            raise FactConflict(kind=kind, external_id=fact.name)
-    return dict(sorted(taken.items()))
-
-
-def refuse_objections(facts: Iterable[Checked[T]]) -> None:
-    """Refuse new facts that there are objections to, all of them at once.
-
-    Raises: RefusedFacts.
-    """
-    objections = {fact.key: fact.objection for fact in facts if fact.objection}
-    if objections:
-        raise RefusedFacts(objections)
 
 
 def edit_refund_id(order: str, edit: str) -> str:

@@ -1,6 +1,5 @@
 """The shapes in which a storefront tells facts, and how one is refused."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -19,15 +18,6 @@ class BadFact(Exception):
         self.reason = reason
         self.code = code
         super().__init__(f"{external_id}: {field}: {reason}")
-
-
-class RefusedFacts(BadFact):
-    """New facts that there are objections to: says the first, and has all of them by the keys of their facts."""
-
-    def __init__(self, objections: Mapping[tuple[str, ...], BadFact]) -> None:
-        first = next(iter(objections.values()))
-        super().__init__(field=first.field, external_id=first.external_id, reason=first.reason, code=first.code)
-        self.objections = objections
 
 
 class FactConflict(Exception):

@@ -1,12 +1,14 @@
 """Activities and qualifying credits on their way in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from datetime import UTC
 from typing import Any
 
 from django.db import connection
 
-from membership.fact_checks import Checked, T, refuse_objections
-from membership.fact_inputs import ActivityInput, CreditInput, FactConflict
+from membership.fact_checks import Checked, T, digest_of
+from membership.fact_inputs import ActivityInput, CreditInput
+from membership.refusals import Submitted, accept
 from membership.services.batch import Batch, columns
 
 _INSERT_ACTIVITIES = """
@@ -41,13 +43,12 @@ _KNOWN_CREDITS = """
 
 # A member's id and the two names of a fact among theirs.
 Key = tuple[int, str, str]
-Facts = Mapping[tuple[str, ...], Checked[T]]
 
 
-def record_activities(batch: Batch, activities: Facts[ActivityInput]) -> None:
+def record_activities(batch: Batch, activities: Submitted[ActivityInput]) -> None:
     """Write the activities that are new, in key order.
 
-    Raises: BadFact, FactConflict.
+    Raises: RefusedFacts, with all that are refused.
     Locks: waits for another transaction that is writing one of these activities.
     """
     facts = _by_member(batch, activities)
@@ -59,20 +60,21 @@ def record_activities(batch: Batch, activities: Facts[ActivityInput]) -> None:
         for key, fact in facts.items()
         for told in [fact.told]
     ]
-    new = _insert(_INSERT_ACTIVITIES, [batch.at, *columns(rows)])
-    for key, (digest,) in _known(_KNOWN_ACTIVITIES, facts.keys() - new.keys()):
-        if bytes(digest) != facts[key].digest:
-            raise FactConflict(kind="activity", external_id=facts[key].name)
-    refuse_objections(facts[key] for key in new)
+    new = _insert(_INSERT_ACTIVITIES, [batch.at, *columns(rows)]) if rows else {}
+    known = {key: bytes(digest) for key, (digest,) in _known(_KNOWN_ACTIVITIES, facts.keys() - new.keys())}
+    for key, fact in facts.items():
+        activities.take(fact.key, known.get(key), accept)
+    activities.raise_refusals()
     batch.activity_ids.extend(sorted(new.values()))
+    batch.places |= {("activity", activity_id): activities.indexes(facts[key]) for key, activity_id in new.items()}
     for key in new:
         batch.note(key[0], facts[key].told.occurred_at).activities += 1
 
 
-def record_qualifying_credits(batch: Batch, told: Facts[CreditInput]) -> None:
+def record_qualifying_credits(batch: Batch, told: Submitted[CreditInput]) -> None:
     """Write the credits that are new, in key order.
 
-    Raises: BadFact, FactConflict.
+    Raises: RefusedFacts, with all that are refused.
     Locks: waits for another transaction that is writing one of these credits.
     """
     facts = _by_member(batch, told)
@@ -81,19 +83,28 @@ def record_qualifying_credits(batch: Batch, told: Facts[CreditInput]) -> None:
         for key, fact in facts.items()
         for credit in [fact.told]
     ]
-    new = _insert(_INSERT_CREDITS, [batch.at, *columns(rows)])
-    for key, content in _known(_KNOWN_CREDITS, facts.keys() - new.keys()):
-        if content != (facts[key].told.credits, facts[key].told.effective_at):
-            raise FactConflict(kind="credit", external_id=facts[key].name)
+    new = _insert(_INSERT_CREDITS, [batch.at, *columns(rows)]) if rows else {}
+    known = {
+        key: digest_of(number, effective_at.astimezone(UTC).isoformat())
+        for key, (number, effective_at) in _known(_KNOWN_CREDITS, facts.keys() - new.keys())
+    }
+    for key, fact in facts.items():
+        told.take(fact.key, known.get(key), accept)
+    told.raise_refusals()
     for key in new:
         batch.note(key[0], facts[key].told.effective_at).credits += facts[key].told.credits
 
 
-def _by_member(batch: Batch, facts: Facts[T]) -> dict[Key, Checked[T]]:
-    return {
-        (batch.enrolled_id(member, fact=fact.name), first, second): fact
-        for (member, first, second), fact in facts.items()
-    }
+def _by_member(batch: Batch, facts: Submitted[T]) -> dict[Key, Checked[T]]:
+    """Return of each key the content that is written if the key is new: the first that there is no objection to."""
+    facts.check(batch.member_of)
+    found: dict[Key, Checked[T]] = {}
+    for member, first, second in facts.contents:
+        contents = facts.of((member, first, second))
+        if contents:
+            sound = (fact for fact in contents if fact.objection is None)
+            found[batch.member_ids[member], first, second] = next(sound, contents[0])
+    return found
 
 
 def _insert(statement: str, parameters: list[Any]) -> dict[Key, int]:

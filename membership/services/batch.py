@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NoReturn
@@ -12,6 +12,7 @@ from django.db import DataError, connection
 from core.calendar import local_date
 from core.models import Program
 from core.services import outbox
+from membership.fact_checks import Checked
 from membership.fact_inputs import BadFact
 from membership.returns import ReturnChange
 
@@ -36,6 +37,8 @@ _ADD_TO_DAYS = """
 class RecordedFacts:
     """What a call wrote: ids of new rows only. `repeated` facts were recorded before with the same content.
 
+    `places`: where each new fact stands among those of its kind in the call, by its kind ("order", "refund",
+    "activity") and id.
     `returns`: what each new refund changed of an order, by the refund's id, in the order of dates.
     `first_fact_at` gives for each member id the earliest instant of a new fact, or of one that counts otherwise now.
     """
@@ -44,6 +47,7 @@ class RecordedFacts:
     edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
+    places: Mapping[tuple[str, int], Sequence[int]] = field(default_factory=dict)
     returns: Sequence[tuple[int, ReturnChange]] = ()
     repeated: int = 0
     first_fact_at: dict[int, datetime] = field(default_factory=dict)
@@ -72,27 +76,22 @@ class Batch:
     edit_ids: list[int] = field(default_factory=list)
     refund_ids: list[int] = field(default_factory=list)
     activity_ids: list[int] = field(default_factory=list)
+    places: dict[tuple[str, int], Sequence[int]] = field(default_factory=dict)
     returns: list[tuple[int, ReturnChange]] = field(default_factory=list)
     new: int = 0
     first_fact_at: dict[int, datetime] = field(default_factory=dict)
     _days: dict[tuple[int, date], DaySums] = field(default_factory=dict)
 
-    def member_id(self, external_id: str, *, fact: str) -> int | None:
-        """Return the id of a fact's member, None for a guest.
+    def member_of(self, fact: Checked[Any]) -> int | None:
+        """Return the id of a checked fact's member, None for a guest.
 
         Raises: BadFact for a member who is not enrolled.
         """
-        return self.enrolled_id(external_id, fact=fact) if external_id else None
-
-    def enrolled_id(self, external_id: str, *, fact: str) -> int:
-        """Return the id of a fact's member.
-
-        Raises: BadFact for a member who is not enrolled.
-        """
-        if external_id not in self.member_ids:
-            reason = f"member {external_id} is not enrolled"
-            raise BadFact(field="member", external_id=fact, reason=reason, code="unknown_member")
-        return self.member_ids[external_id]
+        name = fact.told.member
+        if name and name not in self.member_ids:
+            reason = f"member {name} is not enrolled"
+            raise BadFact(field="member", external_id=fact.name, reason=reason, code="unknown_member")
+        return self.member_ids[name] if name else None
 
     def local_date(self, at: datetime) -> date:
         """Return the program's business day of an instant."""
@@ -128,6 +127,7 @@ class Batch:
             edit_ids=self.edit_ids,
             refund_ids=self.refund_ids,
             activity_ids=self.activity_ids,
+            places=self.places,
             returns=self.returns,
             repeated=told - self.new,
             first_fact_at=self.first_fact_at,

@@ -13,11 +13,12 @@ from django.db.models import QuerySet
 
 from core.models import Program
 from membership import locks
-from membership.fact_checks import Checked, check_edit, edit_refund_id, refuse_objections
+from membership.fact_checks import Checked, check_edit, edit_refund_id
 from membership.fact_inputs import BadFact, FactConflict, OrderEditInput, RefundInput, RefundLineInput
 from membership.field_checks import frame_of
 from membership.models import Order, OrderEdit, OrderKey, OrderLine
 from membership.refund_checks import check_refund
+from membership.refusals import Submitted, accept, first_refusal
 from membership.services.batch import Batch, RecordedFacts, open_batch
 from membership.services.orders import write_lines
 from membership.services.refunds import record_refunds
@@ -42,16 +43,16 @@ def record_edit(*, program: Program, edit: OrderEditInput, last: datetime | None
         if bytes(known.content_digest) != checked.digest:
             raise FactConflict(kind="order edit", external_id=edit.external_id)
         return RecordedFacts(repeated=1)
-    refuse_objections([checked])
+    accept(checked)
     _check_order(edit, order)
     member = order.member.external_id if order.member else ""
     batch = open_batch(program=program, members=[member], at=at)
     _add(batch, order, checked)
     removal = _removal(edit, member)
     if removal is not None:
-        with _told_as_edit(edit):
+        with _told_as_edit(edit), first_refusal():
             refund = check_refund(removal, frame_of(program))
-            record_refunds(batch, {refund.key: refund}, is_bounded=last is not None)
+            record_refunds(batch, Submitted("refund", [refund]), is_bounded=last is not None)
     return batch.finish(told=batch.new)
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import transaction
 
 from core.models import Program
-from membership.fact_checks import check_activity, check_credit, check_order, take_once
+from membership.fact_checks import check_activity, check_credit, check_order
 from membership.fact_inputs import (
     ActivityInput,
     BadFact,
@@ -25,6 +25,7 @@ from membership.fact_inputs import (
 )
 from membership.field_checks import frame_of
 from membership.refund_checks import check_refund
+from membership.refusals import Submitted, first_refusal
 from membership.services.activities import record_activities, record_qualifying_credits
 from membership.services.batch import RecordedFacts, open_batch
 from membership.services.orders import record_orders
@@ -58,8 +59,9 @@ def record_facts(
     last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
-    """Record facts in a transaction of their own; else as `write_facts`."""
-    return write_facts(program=program, orders=orders, refunds=refunds, activities=activities, last=last, at=at)
+    """Record facts in a transaction of their own; else as `write_facts`. The first refusal is raised as itself."""
+    with first_refusal():
+        return write_facts(program=program, orders=orders, refunds=refunds, activities=activities, last=last, at=at)
 
 
 def write_facts(
@@ -74,22 +76,23 @@ def write_facts(
     """Record what the storefront tells, orders before the refunds of them, in the caller's transaction.
 
     last: facts dated after it are refused, and refunds of more than is left; None: any, as in data sets of other times.
-    Raises: BadFact for a fact that cannot be true; FactConflict for a known id with other content.
+    Raises: BadFact for a fact that cannot be true in itself; RefusedFacts, with all facts of one kind that are refused
+    by what is recorded: BadFact for what is not there, FactConflict for a known id with other content.
     Locks: see membership.locks.
     """
     frame = frame_of(program, last=last)
-    new_orders = take_once("order", (check_order(order, frame) for order in orders))
-    new_refunds = take_once("refund", (check_refund(refund, frame) for refund in refunds))
-    new_activities = take_once("activity", (check_activity(activity, frame) for activity in activities))
+    new_orders = Submitted("order", (check_order(order, frame) for order in orders))
+    new_refunds = Submitted("refund", (check_refund(refund, frame) for refund in refunds))
+    new_activities = Submitted("activity", (check_activity(activity, frame) for activity in activities))
     facts: tuple[OrderInput | RefundInput | ActivityInput, ...] = (*orders, *refunds, *activities)
     if not facts:
         return RecordedFacts()
     batch = open_batch(program=program, members=(fact.member for fact in facts), at=at)
-    if new_orders:
+    if orders:
         record_orders(batch, new_orders)
-    if new_refunds:
+    if refunds:
         record_refunds(batch, new_refunds, is_bounded=last is not None)
-    if new_activities:
+    if activities:
         record_activities(batch, new_activities)
     return batch.finish(told=len(facts))
 
@@ -107,9 +110,10 @@ def record_credits(
     Locks: see membership.locks.
     """
     frame = frame_of(program)
-    new_credits = take_once("credit", (check_credit(credit, frame) for credit in credits))
-    if not new_credits:
+    new_credits = Submitted("credit", (check_credit(credit, frame) for credit in credits))
+    if not credits:
         return RecordedFacts()
     batch = open_batch(program=program, members=(credit.member for credit in credits), at=at)
-    record_qualifying_credits(batch, new_credits)
+    with first_refusal():
+        record_qualifying_credits(batch, new_credits)
     return batch.finish(told=len(credits))

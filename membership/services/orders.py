@@ -8,10 +8,11 @@ from django.db import connection
 
 from core.calendar import local_date
 from core.models import Program
-from membership.fact_checks import Checked, Line, check_order, refuse_objections
-from membership.fact_inputs import FactConflict, OrderInput
+from membership.fact_checks import Checked, Line, check_order
+from membership.fact_inputs import OrderInput
 from membership.field_checks import frame_of
 from membership.models import Member, Order, OrderLine
+from membership.refusals import Submitted, accept
 from membership.services.batch import Batch, copy_rows
 
 _CLAIM_KEYS = """
@@ -37,22 +38,25 @@ _LINE_COLUMNS = (
     *("paid_in_points_minor", "program_paid_in_points_minor"),
 )
 
-Orders = dict[tuple[str, ...], Checked[OrderInput]]
 
-
-def record_orders(batch: Batch, orders: Orders) -> None:
+def record_orders(batch: Batch, orders: Submitted[OrderInput]) -> None:
     """Write the orders that are new, in key order.
 
-    Raises: BadFact, FactConflict.
+    Raises: RefusedFacts, with all that are refused.
     Locks: waits for another transaction that is writing one of these orders.
     """
-    member_ids = {key: batch.member_id(o.told.member, fact=o.told.external_id) for key, o in orders.items()}
-    claimed = _claim(batch, orders)
-    new = [(claimed[key[0]], member_ids[key], orders[key]) for key in orders if key[0] in claimed]
+    orders.check(batch.member_of)
+    claimed, known = _claim(batch, list(dict.fromkeys(order.told.external_id for order in orders)))
+    taken = [orders.take(key, known.get(key[0]), accept) for key in orders.contents]
+    orders.raise_refusals()
+    new = [
+        (claimed[order.told.external_id], batch.member_of(order), order)
+        for order in (found[0] for found in taken if found is not None)
+    ]
     if not new:
         return
-    refuse_objections(order for _, _, order in new)
     batch.order_ids.extend(order_id for order_id, _, _ in new)
+    batch.places |= {("order", order_id): orders.indexes(order) for order_id, _, order in new}
     copy_rows(
         "membership_order",
         _ORDER_COLUMNS,
@@ -87,22 +91,20 @@ def get_new_order(
     return order, [OrderLine(**dict(line)) for line in lines]
 
 
-def _claim(batch: Batch, orders: Orders) -> dict[str, int]:
-    """Claim the orders' external ids and return the ids of those that are new.
+def _claim(batch: Batch, names: list[str]) -> tuple[dict[str, int], dict[str, bytes]]:
+    """Claim orders' external ids; return the ids of those that are new, and the digests of the others.
 
     The unique key decides between two connections: the second one waits here and then finds the order recorded.
     """
-    names = [key[0] for key in orders]
+    digests: dict[str, bytes] = {}
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_KEYS, [batch.program.pk, names])
         claimed: dict[str, int] = dict(cursor.fetchall())
         known = [name for name in names if name not in claimed]
         if known:
             cursor.execute(_KNOWN_DIGESTS, [batch.program.pk, known])
-            for name, digest in cursor.fetchall():
-                if bytes(digest) != orders[(name,)].digest:
-                    raise FactConflict(kind="order", external_id=name)
-    return claimed
+            digests = {name: bytes(digest) for name, digest in cursor.fetchall()}
+    return claimed, digests
 
 
 def _order_row(

@@ -1,16 +1,19 @@
 """Refunds and their lines on their way in."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from django.db import connection
 
 from membership import locks
 from membership.fact_checks import Checked
-from membership.fact_inputs import BadFact, FactConflict, RefundInput, RefusedFacts
+from membership.fact_inputs import BadFact, RefundInput
 from membership.models import OrderKey
 from membership.order_returns import Found, Key, ToldLine, ToldRefund, find
+from membership.refusals import Submitted, accept
 from membership.returns import PaidLine, PaidOrder
 from membership.services.batch import Batch, columns, copy_rows
 from membership.services.returning import Counted, Returning
@@ -29,81 +32,88 @@ _REFUND_LINE_COLUMNS = (
     *_REFUND_LINE_TEXTS,
 )
 
-Refunds = dict[tuple[str, ...], Checked[RefundInput]]
 
-
-def record_refunds(batch: Batch, refunds: Refunds, *, is_bounded: bool) -> None:
+def record_refunds(batch: Batch, refunds: Submitted[RefundInput], *, is_bounded: bool) -> None:
     """Write the refunds that are new, and what came back of the orders they touch.
 
     is_bounded: refuse what gives back more than is left of what was paid; else the excess is kept and takes nothing.
-    Raises: BadFact, FactConflict.
+    Raises: RefusedFacts, with all that are refused.
     Locks: the orders touched, in ascending id; waits for another transaction that is writing one of these refunds.
     """
-    told: dict[Key, Checked[RefundInput]] = {
-        (r.told.external_id, batch.member_id(r.told.member, fact=r.told.external_id)): r for r in refunds.values()
-    }
-    names, found = _read(batch, told)
+    refunds.check(batch.member_of)
+    names, found = _read(batch, list(refunds))
     orders = {name: found.orders[order_id].order for name, order_id in names.items()}
-    new = {key: refund for key, refund in told.items() if not _is_known(key, refund, found.digests)}
     returning = Returning(batch, found.orders)
-    rows = _take(new, orders, returning, is_bounded=is_bounded)
+    new, rows = _take(batch, refunds, found.digests, _Taking(orders, returning, is_bounded))
+    refunds.raise_refusals()
     counted = returning.count()
     refund_ids = _insert(batch, new, rows, counted)
+    _refuse_late(batch, refunds, {key: refund for key, refund in new.items() if key not in refund_ids})
     batch.refund_ids.extend(sorted(refund_ids.values()))
+    batch.places |= {("refund", refund_id): refunds.indexes(new[key]) for key, refund_id in refund_ids.items()}
     _write_lines(new, rows, counted, refund_ids)
     returning.write(refund_ids)
     for key in refund_ids:
         batch.note(key[1], new[key].told.refunded_at).refunds_minor += _total(rows[key], counted)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """What new refunds are checked against and added to. `orders`: those that they name, by external id."""
+
+    orders: Mapping[str, PaidOrder]
+    returning: Returning
+    is_bounded: bool
+
+    def take(self, refund: Checked[RefundInput], member_id: int | None) -> ToldRefund:
+        """Add a new refund to the orders it touches.
+
+        Raises: BadFact.
+        """
+        accept(refund)
+        _check_orders(refund, member_id, self.orders)
+        told = _resolve(refund, member_id, self.orders)
+        _check_units(told, self.returning)
+        if self.is_bounded:
+            _check_amounts(told, self.returning)
+        self.returning.add(told)
+        return told
+
+
 def _take(
-    new: Mapping[Key, Checked[RefundInput]],
-    orders: Mapping[str, PaidOrder],
-    returning: Returning,
-    *,
-    is_bounded: bool,
-) -> dict[Key, ToldRefund]:
-    """Add new refunds to the orders they touch, in the order of their dates.
-
-    Raises: RefusedFacts, with all that are refused.
-    """
+    batch: Batch, refunds: Submitted[RefundInput], digests: Mapping[Key, bytes], taking: _Taking
+) -> tuple[dict[Key, Checked[RefundInput]], dict[Key, ToldRefund]]:
+    """Take the refunds that are new, in the order of their dates: as they came, and with the ids of what they name."""
+    new: dict[Key, Checked[RefundInput]] = {}
     rows: dict[Key, ToldRefund] = {}
-    refused: dict[tuple[str, ...], BadFact] = {}
-    for key in sorted(new, key=lambda key: (new[key].told.refunded_at, key[0], key[1] or 0)):
-        refund = new[key]
-        try:
-            if refund.objection is not None:
-                raise refund.objection
-            _check_orders(refund, key[1], orders)
-            told = _resolve(refund, key[1], orders)
-            _check_units(told, returning)
-            if is_bounded:
-                _check_amounts(told, returning)
-        except BadFact as error:
-            refused[refund.key] = error
-        else:
-            returning.add(told)
-            rows[key] = told
-    if refused:
-        raise RefusedFacts(refused)
-    return rows
+    firsts = (contents[0] for contents in map(refunds.of, refunds.contents) if contents)
+    for first in sorted(firsts, key=lambda refund: (refund.told.refunded_at, refund.key)):
+        key = (first.told.external_id, batch.member_of(first))
+        found = refunds.take(first.key, digests.get(key), partial(taking.take, member_id=key[1]))
+        if found is not None:
+            new[key], rows[key] = found
+    return new, rows
 
 
-def _read(batch: Batch, told: Mapping[Key, Checked[RefundInput]]) -> tuple[dict[str, int], Found]:
+def _read(batch: Batch, refunds: Sequence[Checked[RefundInput]]) -> tuple[dict[str, int], Found]:
     """Lock the orders that refunds or their lines name, then read them: nothing comes back of them meanwhile."""
-    names = {name for r in told.values() for name in (r.told.order, *(line[1] for line in r.lines)) if name}
+    names = {name for r in refunds for name in (r.told.order, *(line[1] for line in r.lines)) if name}
     ids: dict[str, int] = {}
     if names:
         keys = OrderKey.objects.filter(program=batch.program, external_id__in=names)
         ids = dict(keys.values_list("external_id", "order_id"))
         list(locks.lock_orders(list(ids.values())).values_list("pk"))
-    return ids, find(order_ids=ids.values(), program_id=batch.program.pk, names=[name for name, _ in told])
+    named = {refund.told.external_id for refund in refunds}
+    return ids, find(order_ids=ids.values(), program_id=batch.program.pk, names=named)
 
 
-def _is_known(key: Key, refund: Checked[RefundInput], digests: Mapping[Key, bytes]) -> bool:
-    if digests.get(key, refund.digest) != refund.digest:
-        raise FactConflict(kind="refund", external_id=key[0])
-    return key in digests
+def _refuse_late(batch: Batch, refunds: Submitted[RefundInput], late: Mapping[Key, Checked[RefundInput]]) -> None:
+    """Refuse those whose key another transaction has just given another content, which no order's lock held back."""
+    if late:
+        digests = find(order_ids=(), program_id=batch.program.pk, names={name for name, _ in late}).digests
+        for key, refund in late.items():
+            refunds.take(refund.key, digests[key], accept)
+        refunds.raise_refusals()
 
 
 def _check_orders(refund: Checked[RefundInput], member_id: int | None, orders: Mapping[str, PaidOrder]) -> None:
@@ -204,10 +214,7 @@ def _check_amounts(refund: ToldRefund, returning: Returning) -> None:
 def _insert(
     batch: Batch, new: Mapping[Key, Checked[RefundInput]], rows: Mapping[Key, ToldRefund], counted: Counted
 ) -> dict[Key, int]:
-    """Insert the refunds and return their ids.
-
-    One that another transaction has just written, which no order's lock held back, is known after all and left out.
-    """
+    """Insert the refunds and return their ids, without those that another transaction has just written."""
     values = [
         (
             *(key[1], told.order_id, told.external_id, told.refunded_at, batch.local_date(told.refunded_at)),
@@ -221,13 +228,7 @@ def _insert(
         return {}
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_REFUNDS, [batch.program.pk, batch.at, *columns(values)])
-        ids: dict[Key, int] = {(name, member_id): refund_id for name, member_id, refund_id in cursor.fetchall()}
-    if len(ids) < len(values):
-        late = [key for key in new if key not in ids]
-        digests = find(order_ids=(), program_id=batch.program.pk, names=[name for name, _ in late]).digests
-        for key in late:
-            _is_known(key, new[key], digests)
-    return ids
+        return {(name, member_id): refund_id for name, member_id, refund_id in cursor.fetchall()}
 
 
 def _write_lines(

@@ -23,7 +23,7 @@ from points.models import EarnRule, SourceKind, TransactionKind, Wallet, WalletV
 from points.postings import Posting, Return
 from points.returns import read_asked
 from points.services.daily_pay import Payable, take_days
-from points.services.posting import post_batch
+from points.services.posting import post_batch, post_facts
 
 # At one instant what earns of orders comes before what takes back.
 _RANK = {SourceKind.ORDER: 0, SourceKind.ORDER_EDIT: 1, SourceKind.REFUND: 2, SourceKind.ACTIVITY: 3}
@@ -181,7 +181,7 @@ def earn(
     """Post what new facts earn and take back, in the order of their instants; orders and edits come before refunds.
 
     returns: what new refunds changed, by the refund's id.
-    Units: `at` is the recording instant. Raises, Locks: as `posting.post_batch`.
+    Units: `at` is the recording instant. Raises, Locks: as `posting.post_batch`; of several facts `posting.post_facts`.
     Idempotency: each fact is its posting's key.
     """
     terms = terms_of(program)
@@ -191,7 +191,9 @@ def earn(
         *_refund_postings(terms, returns),
     ]
     postings.sort(key=lambda posting: (posting.effective_at, _RANK[posting.source_kind], posting.source_id))
-    return post_batch(program_id=program.pk, postings=postings, at=at)
+    facts = [*order_ids, *edit_ids, *activity_ids, *{refund_id for refund_id, _ in returns}]
+    post = post_facts if len(facts) > 1 else post_batch
+    return post(program_id=program.pk, postings=postings, at=at)
 
 
 class Fact(NamedTuple):

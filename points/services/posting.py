@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +42,15 @@ class ClawbackRefused(PostingError):
 
 class PointsOverflow(PostingError):
     """The points, or a balance with them, would be more than the ledger can count."""
+
+
+class RefusedPostings(PostingError):
+    """What the ledger refuses of a batch: for each source (its kind, its id) why. Nothing of the batch was written."""
+
+    def __init__(self, refusals: Mapping[tuple[int, int], PostingError]) -> None:
+        self.refusals = refusals
+        self.first = next(iter(refusals.values()))
+        super().__init__(f"{len(refusals)} facts are refused, the first because: {self.first}")
 
 
 class UnknownHold(PostingError):
@@ -157,6 +166,40 @@ def post_batch(*, program_id: int, postings: Sequence[Posting], at: datetime) ->
             return _post_large(program_id, postings, at)
     except DatabaseError as error:
         raise _translate(error) from error
+
+
+def post_facts(*, program_id: int, postings: Sequence[Posting], at: datetime) -> int:
+    """Post what several facts earn and take back; of those that are refused all are named, each for itself.
+
+    Raises: RefusedPostings; what is no fact's own refusal as `post_batch`.
+    Locks: as `post_batch`.
+    """
+    try:
+        with transaction.atomic():
+            return post_batch(program_id=program_id, postings=postings, at=at)
+    except (ClawbackRefused, PointsOverflow) as error:
+        refusals = _find_refused(program_id, postings, at)
+        if not refusals:
+            raise
+        raise RefusedPostings(refusals) from error
+
+
+def _find_refused(program_id: int, postings: Sequence[Posting], at: datetime) -> dict[tuple[int, int], PostingError]:
+    """Return which sources the ledger refuses when their postings come one after the other, in their order."""
+    body = json.dumps([as_json(posting) for posting in postings])
+    with transaction.atomic(), connection.cursor() as cursor:
+        accounts = sorted({(posting.member_id, posting.wallet_id) for posting in postings})
+        cursor.execute("SELECT points_lock_accounts(%s, %s)", [list(ids) for ids in zip(*accounts, strict=True)])
+        cursor.execute("SELECT * FROM points_find_refused(%s, %s, %s)", [program_id, body, at])
+        found = cursor.fetchall()
+        transaction.set_rollback(True)
+    return {(kind, source_id): _refusal(code, reason) for kind, source_id, code, reason in found}
+
+
+def _refusal(code: str, reason: str) -> PostingError:
+    if code == NUMERIC_VALUE_OUT_OF_RANGE:
+        return PointsOverflow("more points than the ledger can count")
+    return ClawbackRefused(reason)
 
 
 def _post_large(program_id: int, postings: Sequence[Posting], at: datetime) -> int:
@@ -281,12 +324,11 @@ def _translate(error: DatabaseError) -> Exception:
     if code == "PN007":
         detail = json.loads(cause.diag.message_detail)
         return HoldSettled(detail["asked"], detail["left"])
-    if code == NUMERIC_VALUE_OUT_OF_RANGE:
-        return PointsOverflow("more points than the ledger can count")
+    if code in (NUMERIC_VALUE_OUT_OF_RANGE, "PN004"):
+        return _refusal(code, message)
     errors = {
         "PN002": IdempotencyKeyReused,
         "PN003": NotReversible,
-        "PN004": ClawbackRefused,
         "PN006": UnknownHold,
         "PN008": AccrualChanged,
     }

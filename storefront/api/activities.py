@@ -92,6 +92,8 @@ class ActivityBatchView(FactView):
             return Response({"results": batch.take(tell(body.activities))})
 
     def _record(self, activities: list[ActivityInput]) -> set[Key]:
-        recorded = intake.record(program=self.program, activities=activities, last=self.latest, at=self.at)
+        recorded = intake.record(
+            program=self.program, activities=activities, names_all=True, last=self.latest, at=self.at
+        )
         new = Activity.objects.filter(pk__in=recorded.activity_ids)
         return set(new.values_list("member__external_id", "source", "external_id"))

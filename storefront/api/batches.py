@@ -1,8 +1,8 @@
 """Batches: up to a thousand facts in one request, each with a result of its own.
 
-What is wrong with an item by itself is found without the database. The rest is recorded in one transaction. New facts
-that there are objections to are taken out of it, all at once; if the rest is refused, each half is tried in a
-transaction of its own, and so on, until what is refused is one item.
+What is wrong with an item by itself is found without the database. The rest is recorded in one transaction. A pass
+that is refused names all that the same authority refuses, and the next one is without these. Where only one can be
+named, each half is settled by itself; where the facts hang on each other for too many passes, each fact is.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,21 @@ from typing import Any, Generic, TypeVar, cast
 from core.api.batches import ItemOutcome, Refused, show_result
 from core.api.problems import Problem, translate
 from membership.fact_checks import Checked
-from membership.fact_inputs import ActivityInput, BadFact, FactConflict, OrderInput, RefundInput, RefusedFacts
+from membership.fact_inputs import ActivityInput, BadFact, FactConflict, OrderInput, RefundInput
 from membership.field_checks import Frame
+from membership.refusals import RefusedFacts
 from points.services.posting import ClawbackRefused, PointsOverflow
 from storefront.checkout_inputs import CheckoutRefused
 
 F = TypeVar("F", OrderInput, RefundInput, ActivityInput)
 # What makes a fact the one it is, as its check says.
 Key = tuple[str, ...]
-_REFUSALS = (BadFact, CheckoutRefused, FactConflict, ClawbackRefused, PointsOverflow)
+Checks = Sequence[tuple[int, Checked[F]]]
+# Who refuses facts, in the order in which they are asked.
+_AUTHORITIES = ((CheckoutRefused,), (BadFact, FactConflict), (ClawbackRefused, PointsOverflow))
+_REFUSALS = tuple(kind for kinds in _AUTHORITIES for kind in kinds)
+# The rule is at most four: what is recorded refuses some, the ledger others, the rest is asked anew and recorded.
+_PASSES = 8
 
 
 def tell(items: Sequence[Any]) -> list[Any]:
@@ -54,31 +60,56 @@ class Batch(Generic[F]):
         self._settle(sound, results)
         return [results[position] for position in range(len(items))]
 
-    def _settle(self, sound: list[tuple[int, Checked[F]]], results: dict[int, dict[str, Any]]) -> None:
-        if not sound:
-            return
-        try:
-            new = self.record([fact.told for _, fact in sound])
-        except RefusedFacts as error:
-            objections = error.objections
-            results |= {
-                position: _refused(fact, objections[fact.key]) for position, fact in sound if fact.key in objections
-            }
-            self._settle([(position, fact) for position, fact in sound if fact.key not in objections], results)
-            return
-        except _REFUSALS as error:
-            if len(sound) == 1:
-                position, fact = sound[0]
-                results[position] = _refused(fact, error)
+    def _settle(self, sound: Checks[F], results: dict[int, dict[str, Any]]) -> None:
+        """Record what can be, in one transaction, without what was found to be refused in the passes before."""
+        refused: dict[int, Exception] = {}
+        for _ in range(_PASSES):
+            left = [(position, fact) for position, fact in sound if position not in refused]
+            try:
+                new = self.record([fact.told for _, fact in left]) if left else set()
+            except RefusedFacts as error:
+                refused = _add(refused, {left[index][0]: reason for (_, index), reason in error.refusals.items()})
+            except _REFUSALS as error:
+                if len(left) > 1:
+                    self._halve(sound, results)
+                    return
+                refused = _add(refused, {left[0][0]: error})
+            else:
+                results |= {
+                    position: _refused(fact, refused[position]) for position, fact in sound if position in refused
+                }
+                results |= _recorded(left, new)
                 return
-            middle = len(sound) // 2
-            self._settle(sound[:middle], results)
-            self._settle(sound[middle:], results)
-            return
-        for position, fact in sound:
-            outcome: ItemOutcome = "recorded" if fact.key in new else "repeated"
-            new.discard(fact.key)
-            results[position] = show_result(fact.told.external_id, outcome)
+        for one in sound:
+            self._settle([one], results)
+
+    def _halve(self, sound: Checks[F], results: dict[int, dict[str, Any]]) -> None:
+        middle = len(sound) // 2
+        self._settle(sound[:middle], results)
+        self._settle(sound[middle:], results)
+
+
+def _add(refused: dict[int, Exception], found: dict[int, Exception]) -> dict[int, Exception]:
+    """Return what is refused, when the last pass found more.
+
+    What was refused by an earlier authority, beside a fact that a later one refuses now, is tried again without it.
+    """
+    authority = max(map(_authority, found.values()))
+    return {position: reason for position, reason in refused.items() if _authority(reason) >= authority} | found
+
+
+def _authority(reason: Exception) -> int:
+    """Return who refuses a fact: the checkouts, then what is recorded, then the ledger."""
+    return next(index for index, kinds in enumerate(_AUTHORITIES) if isinstance(reason, kinds))
+
+
+def _recorded(facts: Checks[F], new: set[Key]) -> dict[int, dict[str, Any]]:
+    results = {}
+    for position, fact in facts:
+        outcome: ItemOutcome = "recorded" if fact.key in new else "repeated"
+        new.discard(fact.key)
+        results[position] = show_result(fact.told.external_id, outcome)
+    return results
 
 
 def _refused(fact: Checked[F], error: Exception) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class OrderBatchView(FactView):
             return Response({"results": batch.take(tell(body.orders))})
 
     def _record(self, orders: list[OrderInput]) -> set[Key]:
-        recorded = intake.record(program=self.program, orders=orders, last=self.latest, at=self.at)
+        recorded = intake.record(program=self.program, orders=orders, names_all=True, last=self.latest, at=self.at)
         return set(Order.objects.filter(pk__in=recorded.order_ids).values_list("external_id"))
 
 

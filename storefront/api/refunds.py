@@ -99,7 +99,7 @@ class RefundBatchView(FactView):
             return Response({"results": batch.take(tell(body.refunds))})
 
     def _record(self, refunds: list[RefundInput]) -> set[Key]:
-        recorded = intake.record(program=self.program, refunds=refunds, last=self.latest, at=self.at)
+        recorded = intake.record(program=self.program, refunds=refunds, names_all=True, last=self.latest, at=self.at)
         new = Refund.objects.filter(pk__in=recorded.refund_ids).values_list("external_id", "member__external_id")
         return {(name, member or "") for name, member in new}
 

@@ -1,16 +1,19 @@
 """The storefront tells facts: record them, move tiers, earn and take back points, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 
 from django.db import transaction
 
 from core.models import Program
+from membership.refusals import Place, RefusedFacts, first_refusal
 from membership.services import cancellations, edits, facts
 from membership.services.facts import ActivityInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
 from membership.services.tiers import follow_facts
+from points.models import SourceKind
 from points.services import earning
-from points.services.posting import InsufficientPoints
+from points.services.posting import InsufficientPoints, RefusedPostings
 from storefront.services import day_close
 from storefront.services.checkouts import giving_back, paying
 from storefront.services.checkouts.paying import Payments
@@ -18,6 +21,8 @@ from storefront.services.checkouts.paying import Payments
 # An order that is told late takes the points that are there when it is read. If they are spent before it is written, it
 # is read again; after so many times in a row it is refused, and can be sent again.
 _ATTEMPTS = 3
+
+_KINDS: dict[int, str] = {SourceKind.ORDER: "order", SourceKind.REFUND: "refund", SourceKind.ACTIVITY: "activity"}
 
 
 def record(
@@ -27,6 +32,7 @@ def record(
     refunds: Sequence[RefundInput] = (),
     activities: Sequence[ActivityInput] = (),
     is_cancellation: bool = False,
+    names_all: bool = False,
     last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
@@ -36,19 +42,22 @@ def record(
     names its checkout uses the coupons and points that it holds; a refund of it gives them back.
 
     is_cancellation: the refunds are the shop's own, who cancelled the orders.
+    names_all: raise RefusedFacts, with all facts that the checkouts refuse, or else all that what is recorded refuses,
+    or else all that the ledger refuses.
     last: facts dated after it are refused; None: any date.
     Units: `at` is the recording instant.
-    Raises: CheckoutRefused; BadFact; FactConflict; ClawbackRefused.
+    Raises: CheckoutRefused; BadFact; FactConflict; ClawbackRefused; PointsOverflow.
     Locks: the checkouts; then in layer order what `write_facts`, `follow_facts`, coupons and `earn` lock.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with transaction.atomic():
+            with nullcontext() if names_all else first_refusal(), transaction.atomic():
                 payments = paying.match_orders(program=program, orders=orders, at=at)
                 recorded = facts.write_facts(
                     program=program, orders=payments.orders, refunds=refunds, activities=activities, last=last, at=at
                 )
-                return _follow(program, recorded, at, payments, is_cancellation=is_cancellation)
+                with _naming_facts(recorded):
+                    return _follow(program, recorded, at, payments, is_cancellation=is_cancellation)
         except InsufficientPoints:
             if attempt == _ATTEMPTS:
                 raise
@@ -62,7 +71,10 @@ def edit_order(*, program: Program, edit: OrderEditInput, last: datetime | None 
     Raises, Locks, Idempotency: as `edits.record_edit` and `record`.
     """
     recorded = edits.record_edit(program=program, edit=edit, last=last, at=at)
-    return _follow(program, recorded, at, Payments(()))
+    try:
+        return _follow(program, recorded, at, Payments(()))
+    except RefusedPostings as error:  # of the edit, or of the refund that it is too
+        raise error.first from error
 
 
 @transaction.atomic
@@ -86,6 +98,22 @@ def cancel_order(
     if refund is None:
         return RecordedFacts(repeated=1)
     return record(program=program, refunds=[refund], is_cancellation=True, last=last, at=at)
+
+
+@contextmanager
+def _naming_facts(recorded: RecordedFacts) -> Iterator[None]:
+    """Name the facts whose postings the ledger refuses.
+
+    Raises: RefusedFacts.
+    """
+    try:
+        yield
+    except RefusedPostings as error:
+        refused: dict[Place, Exception] = {}
+        for (source, fact_id), reason in error.refusals.items():
+            kind = _KINDS[source]
+            refused |= {(kind, index): reason for index in recorded.places[kind, fact_id]}
+        raise RefusedFacts(refused) from error
 
 
 def _follow(

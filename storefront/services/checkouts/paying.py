@@ -14,6 +14,7 @@ from coupons.services import first_orders, late_uses, redemptions
 from coupons.services.late_uses import NotTaken
 from membership.fact_inputs import OrderInput, OrderLineInput
 from membership.models import Order, OrderKey
+from membership.refusals import RefusedFacts
 from points.selectors import get_balance
 from points.services import holds
 from points.services.earning import terms_of
@@ -42,7 +43,8 @@ def match_orders(*, program: Program, orders: Sequence[OrderInput], at: datetime
     before its checkout lapsed, and is told when what it held is free again, is filled in with the points that are
     there: what could not be taken is a discount that the shop gave.
 
-    Raises: CheckoutRefused for one that does not agree with its checkout, or whose checkout is not there to be paid.
+    Raises: RefusedFacts, with CheckoutRefused for each that does not agree with its checkout, or whose checkout is not
+    there to be paid.
     Locks: the checkouts, ascending; nothing where no order names one.
     """
     named = {order.checkout for order in orders if order.checkout}
@@ -50,7 +52,15 @@ def match_orders(*, program: Program, orders: Sequence[OrderInput], at: datetime
         return Payments(orders)
     found = locks.lock_checkouts(program.pk, [UUID(name) for name in named])
     matching = _Matching(program, {str(checkout.public_id): checkout for checkout in found}, at)
-    return Payments([matching.match(order) if order.checkout else order for order in orders], matching.paid)
+    filled, refused = list(orders), {}
+    for index, order in enumerate(orders):
+        try:
+            filled[index] = matching.match(order) if order.checkout else order
+        except CheckoutRefused as error:
+            refused["order", index] = error
+    if refused:
+        raise RefusedFacts(refused)
+    return Payments(filled, matching.paid)
 
 
 class _Matching:
