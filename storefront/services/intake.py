@@ -120,8 +120,8 @@ def _follow(
     program: Program, recorded: RecordedFacts, at: datetime, payments: Payments, *, is_cancellation: bool = False
 ) -> RecordedFacts:
     follow_facts(program=program, recorded=recorded, at=at)
-    returns = giving_back.read_returns(recorded.returns)
     paying.use_coupons(program=program, paid=payments.paid, at=at)
+    returns = giving_back.read_returns(recorded.returns)
     paying.flag_first_orders(program=program, order_ids=recorded.order_ids, at=at)
     giving_back.return_coupons(program=program, returns=returns, is_cancelled=is_cancellation, at=at)
     day_close.settle_before_late_facts(program=program, first_fact_at=recorded.first_fact_at, at=at)

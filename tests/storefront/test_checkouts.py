@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from core.models import Program
 from coupons.models import Claim, Redemption
-from membership.fact_inputs import BadFact
+from membership.fact_inputs import BadFact, OrderInput, OrderLineInput, RefundInput
 from membership.models import Member, MemberStatus
 from points.models import Hold, LedgerTransaction
 from points.services import operations
@@ -19,10 +19,12 @@ from points.services.verify import verify
 from storefront.checkout_inputs import CheckoutInput, CheckoutRefused, QuoteChanged
 from storefront.models import Checkout
 from storefront.quotes import work_out
+from storefront.services import intake
 from storefront.services.checkouts import holding, quoting
 from storefront.tasks import end_checkouts
 from tests.coupons.giving import publish
 from tests.storefront.checkout_worlds import (
+    HAT,
     SOCKS,
     balance,
     give_coupon,
@@ -287,3 +289,19 @@ def test_working_out_a_price_reads_only(shop: Program) -> None:
     with CaptureQueriesContext(connection) as queries:
         work_out(program=shop, told=told(wallet="points"), at=NOW)
     assert [query["sql"] for query in queries if not query["sql"].lstrip(" (\n").startswith(("SELECT", "WITH"))] == []
+
+
+def test_an_order_that_comes_with_its_refund_gives_back_what_paid_for_it(shop: Program) -> None:
+    checkout = quote(shop, told(shipping=0, only=("ten",), wallet="points", points=500))
+    holding.hold(program=shop, public_id=checkout.public_id, at=NOW)
+    lines = tuple(
+        OrderLineInput(external_id=line.key, units=line.units, amount_minor=priced["amount_minor"], sku=line.sku,
+                       category=line.category)
+        for line, priced in zip((SOCKS, HAT), checkout.price["lines"], strict=True)
+    )  # fmt: skip
+    paid: dict[str, Any] = {"member": "ann", "currency": "GBP", "amount_minor": checkout.amount_minor}
+    order = OrderInput(external_id="o1", paid_at=NOW, checkout=str(checkout.public_id), lines=lines, **paid)
+    refund = RefundInput(external_id="r1", refunded_at=NOW, order="o1", **paid)
+    intake.record(program=shop, orders=[order], refunds=[refund], at=NOW)
+    assert balance(shop).available == 1_000
+    assert Claim.objects.get(definition__code="ten").state == "open"
