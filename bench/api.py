@@ -1,4 +1,4 @@
-"""The API under load: its member summary and its order intake beside bare DRF views, over HTTP, with wrk."""
+"""The API under load beside bare DRF views, over HTTP, with wrk: a member, an order, a refund, a quote."""
 
 import http.client
 import os
@@ -25,8 +25,8 @@ from config.supervisor import WEB
 from core.calendar import local_date
 from core.models import Program, Scope
 from core.services import api_keys
+from membership.fact_inputs import OrderInput, OrderLineInput
 from membership.models import Member
-from membership.services.facts import OrderInput
 from membership.services.members import MemberInput, enroll_members
 from storefront.services import day_close, intake, program_file
 
@@ -51,6 +51,21 @@ WRITE = """local body = string.format(
         thread, count, member, os.date("!%Y-%m-%dT%H:%M:%SZ"))
     local headers = {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}}
     return wrk.format("POST", "{path}/orders", headers, body)"""
+# One of the hundred units of the one line of an order that was there before.
+REFUND = """local body = string.format(
+        '{{"external_id": "{run}-%d-%d", "member": "%s", "order": "old-%d-%s", "refunded_at": "%s", "currency": "GBP",'
+        .. ' "amount_minor": 25,'
+        .. ' "lines": [{{"external_id": "1", "order_line": "1", "units": 1, "amount_minor": 25}}]}}',
+        thread, count, member, math.random(0, {orders_of_each} - 1), member, os.date("!%Y-%m-%dT%H:%M:%SZ"))
+    local headers = {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}}
+    return wrk.format("POST", "{path}/refunds", headers, body)"""
+QUOTE = """local body = string.format(
+        '{{"member": "%s", "currency": "GBP", "shipping_minor": 499, "lines": ['
+        .. '{{"external_id": "1", "sku": "tea", "units": 2, "list_minor": %d}},'
+        .. '{{"external_id": "2", "sku": "cups", "units": 1, "list_minor": 1599}}]}}',
+        member, math.random(500, 9000))
+    local headers = {{["Authorization"] = "Bearer {key}", ["Content-Type"] = "application/json"}}
+    return wrk.format("POST", "{path}/checkouts", headers, body)"""
 
 
 class Load(NamedTuple):
@@ -82,7 +97,17 @@ def order_intake(sizes: Sizes) -> list[Figure]:
     return [_measure("order intake POST", WRITE, sizes, floor=0.4, aim=0.6)]
 
 
-def _measure(path: str, request: str, sizes: Sizes, *, floor: float, aim: float) -> Figure:
+def refund(sizes: Sizes) -> list[Figure]:
+    """Measure POST of a refund of one unit against a view that locks the order, inserts and updates."""
+    return [_measure("refund POST", REFUND, sizes)]
+
+
+def quote(sizes: Sizes) -> list[Figure]:
+    """Measure POST of a basket of two lines against a view that reads the member and the shop's coupons and inserts."""
+    return [_measure("quote POST", QUOTE, sizes)]
+
+
+def _measure(path: str, request: str, sizes: Sizes, *, floor: float | None = None, aim: float | None = None) -> Figure:
     if shutil.which("wrk") is None:
         raise StartError("There is no wrk here: install it to measure the API.")
     key = _make_world()
@@ -121,6 +146,7 @@ def _fill(program: Program) -> None:
             OrderInput(
                 external_id=f"old-{n}-{name}", member=name, paid_at=joined + timedelta(days=10 + 20 * n),
                 currency="GBP", amount_minor=2_599,
+                lines=(OrderLineInput(external_id="1", units=100, amount_minor=2_599),),
             )
             for name in names
         ]  # fmt: skip
@@ -136,6 +162,19 @@ def _fill(program: Program) -> None:
         cursor.execute(
             "CREATE TABLE bench_order (id bigserial PRIMARY KEY, external_id text UNIQUE, member_id bigint NOT NULL,"
             " paid_at timestamptz NOT NULL, currency text NOT NULL, amount_minor bigint NOT NULL)"
+        )
+        cursor.execute(
+            "INSERT INTO bench_order (external_id, member_id, paid_at, currency, amount_minor)"
+            " SELECT 'old-' || n || '-' || m.external_id, m.id, m.joined_at, 'GBP', 2599"
+            " FROM membership_member m, generate_series(0, %s) n",
+            [ORDERS_OF_EACH - 1],
+        )
+        cursor.execute(
+            "CREATE TABLE bench_refund (id bigserial PRIMARY KEY, external_id text UNIQUE, order_id bigint NOT NULL,"
+            " refunded_at timestamptz NOT NULL, amount_minor bigint NOT NULL, lines jsonb NOT NULL)"
+        )
+        cursor.execute(
+            "CREATE TABLE bench_checkout (id bigserial PRIMARY KEY, member_id bigint NOT NULL, body jsonb NOT NULL)"
         )
         cursor.execute("VACUUM ANALYZE")
 
@@ -171,9 +210,7 @@ def _wait(port: int) -> None:
 
 def _load(served: Served, request: str, *, seconds: float) -> Load:
     """Run wrk with one thread, so that it takes as little of the two cores as it can."""
-    told = request.format(
-        path=served.path, key=served.key, run=time.monotonic_ns(), paid_at=(NOW - timedelta(hours=1)).isoformat()
-    )
+    told = request.format(path=served.path, key=served.key, run=time.monotonic_ns(), orders_of_each=ORDERS_OF_EACH)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT.replace("{members}", str(MEMBERS)).replace("{request}", told))
         script.flush()

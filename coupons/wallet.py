@@ -89,7 +89,8 @@ def list_standings(*, program: Program, member: Member, at: datetime) -> list[St
     spent = list_spent(member.pk, offers)
     if member.status != MemberStatus.ACTIVE:
         spent = {offer.definition_id: "member_suspended" for offer in offers}
-    shopper = describe_shopper(program=program, member=member, at=at)
+    asked = [offer.terms for offer in offers]
+    shopper = describe_shopper(program=program, member=member, asked=asked, at=at)
     return [_stand(offer, spent.get(offer.definition_id), shopper, at) for offer in offers]
 
 
@@ -108,7 +109,8 @@ def check_code(*, program: Program, member: Member, code: str, market: str | Non
     if refusal is not None:
         return Standing(list_offers(program).find_by_id(row.definition_id, at), refusal, is_by_code=True)
     given = [one for one in found.candidates if one.definition_id == row.definition_id]
-    shopper = describe_shopper(program=program, member=member, at=at)
+    asked = [one.terms for one in given]
+    shopper = describe_shopper(program=program, member=member, asked=asked, at=at)
     return _best(program, given, shopper, market, at)
 
 

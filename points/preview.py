@@ -9,7 +9,7 @@ from membership.fact_inputs import OrderInput
 from membership.field_checks import frame_of
 from points import rules
 from points.models import SourceKind
-from points.services.earning import Fact, Terms, contexts_of, evaluate_order
+from points.services.earning import Fact, contexts_of, evaluate_order, terms_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def preview_order(*, program: Program, member_id: int, order: OrderInput) -> Ord
 
     Raises: BadFact for what could not be told as an order either.
     """
-    terms = Terms(program)
+    terms = terms_of(program)
     at = order.paid_at
     checked = check_order(order, frame_of(program)).lines
     lines = [

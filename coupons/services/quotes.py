@@ -1,11 +1,12 @@
 """What the coupons of a member take off a basket now: nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.calendar import local_date
 from core.models import Program
+from coupons.definitions import CouponTerms
 from coupons.own_claims import RefusedCode
 from coupons.published import list_offers
 from coupons.rules import Basket, Candidate, Evaluation, RefusalReason, Refused, Shopper, evaluate
@@ -69,7 +70,8 @@ def quote_basket(
     """
     _check_choice(program, choice)
     found = _find_candidates(program, member, basket, codes, at)
-    shopper = describe_shopper(program=program, member=member, at=at)
+    terms = [one.terms for one in found.candidates]
+    shopper = describe_shopper(program=program, member=member, asked=terms, at=at)
     evaluation = evaluate(basket, [one for one in found.candidates if choice.allows(one)], shopper, at=at)
     left_out = [Refused(one, RefusalReason.NOT_CHOSEN, {}) for one in found.candidates if not choice.allows(one)]
     refused = sorted((*evaluation.refused, *left_out, *found.refused), key=_rank)
@@ -95,7 +97,8 @@ def price_combination(
     for code, claim in combination:
         same = [one for one in found if one.code == code]
         chosen += [one for one in same if one.claim == claim] or same
-    shopper = describe_shopper(program=program, member=member, at=at)
+    terms = [one.terms for one in chosen]
+    shopper = describe_shopper(program=program, member=member, asked=terms, at=at)
     return evaluate(basket, chosen, shopper, at=at)
 
 
@@ -126,13 +129,18 @@ def _check_choice(program: Program, choice: Choice) -> None:
                 raise ChoiceRefused(f"{field}.{index}", code)
 
 
-def describe_shopper(*, program: Program, member: Member, at: datetime) -> Shopper:
-    """Return what conditions ask about a member: the tier on the main ladder, orders so far, days since joining."""
-    standings = list_standings(program=program, member_id=member.pk, at=at)
-    zone, hold = program.time_zone, find_first_order_hold(member.pk, at=at)
+def describe_shopper(*, program: Program, member: Member, asked: Collection[CouponTerms], at: datetime) -> Shopper:
+    """Return what conditions ask about a member: the tier on the main ladder, orders so far, days since joining.
+
+    asked: the terms whose conditions are to be judged; what none of them asks about is not read.
+    """
+    zone = program.time_zone
+    asks_tier, asks_first = any(terms.tiers for terms in asked), any(terms.first_order for terms in asked)
+    standings = list_standings(program=program, member_id=member.pk, at=at) if asks_tier else []
+    hold = find_first_order_hold(member.pk, at=at) if asks_first else None
     return Shopper(
         tier=standings[0].period.tier.code if standings else None,
-        is_first_order=not has_ordered(member_id=member.pk, at=at),
+        is_first_order=asks_first and not has_ordered(member_id=member.pk, at=at),
         first_order_held=(hold.reference, hold.held_until) if hold else None,
         member_days=(local_date(at, zone) - local_date(member.joined_at, zone)).days,
     )

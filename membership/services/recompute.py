@@ -53,6 +53,11 @@ _RETURNS = """
         OR EXISTS (SELECT FROM membership_refundline l WHERE l.refund_id = r.id AND l.order_line_id IS NOT NULL))
     ORDER BY member_id, refunded_at"""
 
+_WRITE_MARKS = """
+    INSERT INTO membership_dirtymember (ladder_id, member_id, since)
+    SELECT %s, * FROM unnest(%s::bigint[], %s::timestamptz[])
+    ON CONFLICT (member_id, ladder_id) DO UPDATE SET since = excluded.since"""
+
 
 @dataclass(frozen=True, slots=True)
 class MemberState:
@@ -215,9 +220,7 @@ def _mark_again(ladder: Ladder, walk: Walk, states: Mapping[int, MemberState]) -
 
 def write_marks(ladder: Ladder, since: Mapping[int, datetime]) -> None:
     """Mark locked members to be worked out again from an instant on, whatever they were marked with."""
-    DirtyMember.objects.bulk_create(
-        [DirtyMember(ladder=ladder, member_id=member_id, since=at) for member_id, at in since.items()],
-        update_conflicts=True,
-        unique_fields=["member", "ladder"],
-        update_fields=["since"],
-    )
+    if not since:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_WRITE_MARKS, [ladder.pk, list(since), list(since.values())])

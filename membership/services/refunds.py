@@ -11,12 +11,13 @@ from django.db import connection
 from membership import locks
 from membership.fact_checks import Checked
 from membership.fact_inputs import BadFact, RefundInput
-from membership.models import OrderKey
 from membership.order_returns import Found, Key, ToldLine, ToldRefund, find
 from membership.refusals import Submitted, accept
 from membership.returns import PaidLine, PaidOrder
 from membership.services.batch import Batch, columns, copy_rows
 from membership.services.returning import Counted, Returning
+
+_ORDER_IDS = "SELECT external_id, order_id FROM membership_orderkey WHERE program_id = %s AND external_id = ANY(%s)"
 
 _INSERT_REFUNDS = """
     INSERT INTO membership_refund (program_id, recorded_at, member_id, order_id, external_id, refunded_at, local_date,
@@ -100,8 +101,9 @@ def _read(batch: Batch, refunds: Sequence[Checked[RefundInput]]) -> tuple[dict[s
     names = {name for r in refunds for name in (r.told.order, *(line[1] for line in r.lines)) if name}
     ids: dict[str, int] = {}
     if names:
-        keys = OrderKey.objects.filter(program=batch.program, external_id__in=names)
-        ids = dict(keys.values_list("external_id", "order_id"))
+        with connection.cursor() as cursor:
+            cursor.execute(_ORDER_IDS, [batch.program.pk, list(names)])
+            ids = dict(cursor.fetchall())
         list(locks.lock_orders(list(ids.values())).values_list("pk"))
     named = {refund.told.external_id for refund in refunds}
     return ids, find(order_ids=ids.values(), program_id=batch.program.pk, names=named)

@@ -1,18 +1,18 @@
 """What the rest of the project asks of tiers: follow new facts, work tiers out again, evaluate on schedule."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Exists, Min, OuterRef, Q
 
 from core.calendar import day_start, next_day_start
 from core.models import Program
 from membership import locks
 from membership.ladder_plans import LadderPlans, read_plans
-from membership.models import Ladder, Refund, RefundLine
+from membership.models import Ladder
+from membership.returns import ReturnChange
 from membership.services import overrides
 from membership.services.batch import RecordedFacts
 from membership.services.evaluations import apply_dirty, due_evaluations, evaluate, list_due
@@ -58,7 +58,7 @@ def follow_facts(*, program: Program, recorded: RecordedFacts, at: datetime) -> 
     ids = locks.lock_members(recorded.first_fact_at)
     if not ids:
         return
-    returned = _read_returns(recorded.refund_ids)
+    returned = _list_returned(recorded.returns)
     news = {
         member_id: _News(
             first=max(recorded.first_fact_at[member_id], state.joined_at),
@@ -120,12 +120,11 @@ def _mark_dirty(ladder: Ladder, news: Mapping[int, _News]) -> None:
         write_marks(ladder, wanted)
 
 
-def _read_returns(refund_ids: Sequence[int]) -> dict[int, datetime]:
-    """Return the instant of the first of these refunds that gives something of an order back, by member."""
-    if not refund_ids:
-        return {}
-    of_orders = Q(order__isnull=False) | Q(
-        Exists(RefundLine.objects.filter(refund=OuterRef("pk"), order_line__isnull=False))
-    )
-    refunds = Refund.objects.filter(of_orders, pk__in=refund_ids, member__isnull=False)
-    return dict(refunds.order_by().values("member").annotate(first=Min("refunded_at")).values_list("member", "first"))
+def _list_returned(returns: Iterable[tuple[int, ReturnChange]]) -> dict[int, datetime]:
+    """Return, by member, the instant of the first of new refunds that give something of an order back."""
+    first: dict[int, datetime] = {}
+    for _, change in returns:
+        member_id = change.after.order.member_id
+        if member_id is not None:
+            first[member_id] = min(change.refunded_at, first.get(member_id, change.refunded_at))
+    return first

@@ -126,11 +126,15 @@ def _awarded(program: Program, external_id: str) -> dict[int, Any]:
     return found
 
 
-def test_a_preview_writes_nothing(program: Program, django_assert_max_num_queries: Callable[..., Any]) -> None:
+def test_a_preview_writes_nothing_and_reads_the_terms_once(
+    program: Program, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
     enroll_members(program=program, members=[MemberInput(external_id="m", joined_at=START)], at=NOW)
     placed = _order("o", "m", NOW, [(1_000, "a", "books", 0)] * 50, "app", is_foreign=False)
     member_id = Member.objects.get().pk
-    with django_assert_max_num_queries(8) as queries:
+    first = preview_order(program=program, member_id=member_id, order=placed)
+    with django_assert_max_num_queries(1) as queries:
         preview = preview_order(program=program, member_id=member_id, order=placed)
+    assert preview == first
     assert all(query["sql"].lstrip().startswith("SELECT") for query in queries.captured_queries)
     assert len(preview.wallets) == 2
