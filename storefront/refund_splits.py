@@ -6,7 +6,7 @@ the order of their dates.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from core.money import allocate
@@ -56,6 +56,8 @@ class Splits:
         whole = Split()
         for split, _ in parts:
             whole = whole.plus(split)
+        if given := sum(split.points or 0 for split, _ in parts):
+            whole = replace(whole, points=given)  # beside an order whose points the storefront settles by itself, too
         if refund.order_id is None:
             # What no order names is given back as told.
             of_none = refund.amount_minor - sum(line.amount_minor for line in lines if line.order_line_id)

@@ -11,14 +11,15 @@ from django.test.utils import CaptureQueriesContext
 
 from core.models import Program
 from coupons.models import Claim, Redemption
-from membership.fact_inputs import BadFact, OrderInput, OrderLineInput, RefundInput
-from membership.models import Member, MemberStatus
+from membership.fact_inputs import BadFact, OrderInput, OrderLineInput, RefundInput, RefundLineInput
+from membership.models import Member, MemberStatus, Refund
 from points.models import Hold, LedgerTransaction
 from points.services import operations
 from points.services.verify import verify
 from storefront.checkout_inputs import CheckoutInput, CheckoutRefused, QuoteChanged
 from storefront.models import Checkout
 from storefront.quotes import work_out
+from storefront.refund_splits import Split, read_splits
 from storefront.services import intake
 from storefront.services.checkouts import holding, quoting
 from storefront.tasks import end_checkouts
@@ -291,17 +292,46 @@ def test_working_out_a_price_reads_only(shop: Program) -> None:
     assert [query["sql"] for query in queries if not query["sql"].lstrip(" (\n").startswith(("SELECT", "WITH"))] == []
 
 
-def test_an_order_that_comes_with_its_refund_gives_back_what_paid_for_it(shop: Program) -> None:
-    checkout = quote(shop, told(shipping=0, only=("ten",), wallet="points", points=500))
-    holding.hold(program=shop, public_id=checkout.public_id, at=NOW)
+def paid_by(checkout: Checkout) -> OrderInput:
+    """Return the order o1 that pays a checkout of the usual basket."""
     lines = tuple(
         OrderLineInput(external_id=line.key, units=line.units, amount_minor=priced["amount_minor"], sku=line.sku,
                        category=line.category)
         for line, priced in zip((SOCKS, HAT), checkout.price["lines"], strict=True)
     )  # fmt: skip
-    paid: dict[str, Any] = {"member": "ann", "currency": "GBP", "amount_minor": checkout.amount_minor}
-    order = OrderInput(external_id="o1", paid_at=NOW, checkout=str(checkout.public_id), lines=lines, **paid)
-    refund = RefundInput(external_id="r1", refunded_at=NOW, order="o1", **paid)
-    intake.record(program=shop, orders=[order], refunds=[refund], at=NOW)
+    return OrderInput(
+        external_id="o1", member="ann", paid_at=NOW, currency="GBP", amount_minor=checkout.amount_minor, lines=lines,
+        checkout=str(checkout.public_id),
+    )  # fmt: skip
+
+
+def test_an_order_that_comes_with_its_refund_gives_back_what_paid_for_it(shop: Program) -> None:
+    checkout = quote(shop, told(shipping=0, only=("ten",), wallet="points", points=500))
+    holding.hold(program=shop, public_id=checkout.public_id, at=NOW)
+    refund = RefundInput(
+        external_id="r1", member="ann", order="o1", refunded_at=NOW, currency="GBP", amount_minor=checkout.amount_minor
+    )
+    intake.record(program=shop, orders=[paid_by(checkout)], refunds=[refund], at=NOW)
     assert balance(shop).available == 1_000
     assert Claim.objects.get(definition__code="ten").state == "open"
+
+
+def test_a_refund_tells_its_points_beside_an_order_whose_points_the_shop_settles(shop: Program) -> None:
+    checkout = quote(shop, told(shipping=0, only=(), wallet="points", points=500))
+    holding.hold(program=shop, public_id=checkout.public_id, at=NOW)
+    line = OrderLineInput(external_id="x", units=1, amount_minor=1_000, paid_in_points_minor=400)
+    own = OrderInput(external_id="o2", member="ann", paid_at=NOW, currency="GBP", amount_minor=1_000, lines=(line,))
+    intake.record(program=shop, orders=[paid_by(checkout), own], at=NOW)
+    parts = (("o1", SOCKS.key, 3_000), ("o1", HAT.key, 2_000), ("o2", "x", 1_000))
+    lines = tuple(
+        RefundLineInput(external_id=name, order=order, order_line=name, amount_minor=minor)
+        for order, name, minor in parts
+    )
+    told_refund: dict[str, Any] = {"member": "ann", "refunded_at": NOW, "currency": "GBP"}
+    both = RefundInput(external_id="r1", amount_minor=6_000, lines=lines, **told_refund)
+    intake.record(program=shop, refunds=[both], at=NOW)
+    row = Refund.objects.prefetch_related("lines__order_line").get()
+    split = read_splits([row]).of(row)
+    assert split.whole == Split(money_minor=5_100, in_points_minor=900, points=500)
+    assert [split.lines[line.pk].points for line in row.lines.order_by("pk")] == [300, 200, None]
+    assert balance(shop).available == 1_000
