@@ -1,7 +1,7 @@
 """Random histories of returns, by a seed: what is told when, and in which order."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from membership.fact_inputs import OrderInput
@@ -113,8 +113,22 @@ class Plan:
         return self.random.choice(list(self.world.orders.values()))
 
     def refund(self) -> None:
-        self.told.append(self.new_refund())
-        self.world.tell([], self.told[-1:])
+        refund = self.new_refund()
+        if self.random.random() < 0.05:
+            refund = self.malformed(refund)
+        self.told.append(refund)
+        self.world.tell([], [refund])
+
+    def malformed(self, refund: model.Refund) -> model.Refund:
+        """A refund whose lines give back more than it does, or that tells units of no line, or names no order."""
+        way = self.random.choice(["above", "units", "no order"])
+        if way == "above":
+            lines = (*refund.lines, model.RefundLine(None, 0, refund.amount + 1))
+            return replace(refund, lines=lines)
+        if way == "units":
+            return replace(refund, lines=(*refund.lines, model.RefundLine(None, 1, 0)))
+        is_foreign = self.currency != self.world.shop.currency
+        return replace(refund, lines=(), order=refund.order if is_foreign else None)
 
     def new_refund(self, order: model.Order | None = None, beside: tuple[model.Refund, ...] = ()) -> model.Refund:
         """A refund of an order, of some shape; by the API seldom of more than is left."""
