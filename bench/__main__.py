@@ -26,6 +26,7 @@ ROWS = (
     "claims",
     "codes",
     "coupons",
+    "hard",
     "refusals",
     "retention",
 )
@@ -72,6 +73,7 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
         expiries,
         figures,
         giving,
+        hard_baskets,
         postings,
         refusals,
         retention,
@@ -94,6 +96,7 @@ def _measure(rows: Sequence[str], sizes: Sizes) -> int:
         "claims": giving.claims,
         "codes": giving.codes,
         "coupons": baskets.evaluation,
+        "hard": hard_baskets.worst,
         "refusals": refusals.refusals,
     }
     call_command("migrate", verbosity=0)

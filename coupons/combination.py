@@ -7,6 +7,7 @@ option adds the less, the more are chosen already. docs/coupons.md says why that
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import add, sub
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from core.money import BPS
 
 Vector = tuple[int, ...]
 
-# Nodes that are looked at, times the size of one: a quarter of a second on one core of 2026. docs/benchmarks.md has the
-# largest basket measured.
+# Nodes that are looked at, times the size of one: with the second search (`coupons.thrift`) at most half a second on a
+# core of 2026. docs/benchmarks.md has the worst basket measured, `bench/hard_baskets.py` makes it.
 WORK = 6_000_000
 
 
@@ -45,16 +46,22 @@ class Entry(NamedTuple):
     vector: Vector
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """A group of which an option is still to be chosen."""
 
     place: int
     entries: tuple[Entry, ...]
 
-    @property
+    @cached_property
     def union(self) -> Vector:
-        """Return what all options together take off at most."""
+        """What all options together take off at most."""
         return _highest([entry.vector for entry in self.entries])
+
+    def keep(self, entries: Iterable[Entry]) -> "Group":
+        """Return the group with some of its entries: itself, with what it knows, if these are all."""
+        kept = tuple(entries)
+        return self if len(kept) == len(self.entries) else Group(self.place, kept)
 
 
 class _Node(NamedTuple):
@@ -82,7 +89,8 @@ class Space:
         self.caps = (*(amounts[i] for i in self.contested), self.whole, shipping_minor)
         least = self.whole - sum(map(min, most, amounts))
         self.lefts = self._find_lefts(least, [option for group in groups for option in group])
-        self.nothing: Vector = (0,) * (len(self.caps) + len(self.lefts))
+        self.no_order = (0,) * len(self.lefts)
+        self.nothing: Vector = (0,) * len(self.caps) + self.no_order
         self.groups = [
             Group(place, tuple(Entry(i, self.vector(option)) for i, option in enumerate(group)))
             for place, group in enumerate(groups)
@@ -105,16 +113,25 @@ class Space:
     def vector(self, option: Option) -> Vector:
         """Return an option as what the search adds up."""
         contested = [option.lines[i] for i in self.contested]
+        return (*contested, sum(option.lines) - sum(contested), option.shipping_minor, *self._off_order(option))
+
+    def _off_order(self, option: Option) -> Sequence[int]:
+        """Return what an option takes off the amounts that the lines may leave: a rate of them, at most its cap."""
         most, rate = option.most_minor * BPS, option.rate_bps
-        order = [min(most, rate * left) for left in self.lefts] if rate else [0] * len(self.lefts)
-        return (*contested, sum(option.lines) - sum(contested), option.shipping_minor, *order)
+        if not rate:
+            return self.no_order
+        below = bisect_right(self.lefts, most // rate)
+        return [rate * left for left in self.lefts[:below]] + [most] * (len(self.lefts) - below)
 
     def worth(self, vector: Vector) -> int:
         """Return what comes off in all, in 1/10,000 of a minor unit."""
-        *lines, shipping = map(min, vector, self.caps)
-        off = sum(lines)
+        # The innermost step of the search: calls of min() would take twice as long. There are fewer caps than parts.
+        parts = [part if part < cap else cap for part, cap in zip(vector, self.caps)]  # noqa: B905, FURB136
+        shipping = parts.pop()
+        off = sum(parts)
         left = self.whole - off
-        return (off + shipping) * BPS + min(left * BPS, self._order(vector, left))
+        order = min(left * BPS, self._order(vector, left)) if vector[-1] else 0
+        return (off + shipping) * BPS + order
 
     def shipping(self, vector: Vector) -> int:
         """Return what a vector takes off shipping by itself, though there may be less."""
@@ -128,7 +145,7 @@ class Space:
     def _order(self, vector: Vector, left: int) -> int:
         """Return what the vector takes off the amount that the lines leave."""
         lefts, first = self.lefts, len(self.caps)
-        place = min(bisect_right(lefts, left), len(lefts) - 1)
+        place = bisect_right(lefts, left, 0, len(lefts) - 1)
         if place == 0:
             return vector[first]
         low, high = lefts[place - 1], lefts[place]
@@ -202,7 +219,7 @@ class _Search:
         """Leave out the options that cannot be part of anything better."""
         without = total - max(gains)
         kept = (e for e, gain in zip(group.entries, gains, strict=True) if not self.is_hopeless(without + gain))
-        return group._replace(entries=tuple(kept))
+        return group.keep(kept)
 
     def _branch(self, node: _Node, total: int) -> list[_Node]:
         """Part the node by the group whose best option is furthest ahead of its second."""

@@ -54,8 +54,8 @@ def combine(basket: Basket, offers: Sequence[Offer], *, node_budget: int) -> Com
     offers, repeated = _once_each(offers)
     choice = _choose(basket, offers, node_budget)
     taken = take_off(basket, choice.used)
-    applied = tuple(one for one in taken if one.discount_minor + one.shipping_minor)
-    idle = [Refused(one.candidate, RefusalReason.NO_EFFECT, {}) for one in taken if one not in applied]
+    applied = tuple(one for one in taken if one.minor)
+    idle = [Refused(one.candidate, RefusalReason.NO_EFFECT, {}) for one in taken if not one.minor]
     refused = (*repeated, *idle, *_lost(offers, choice))
     return Combination(tuple(one.candidate for one in taken), applied, refused, choice.gap_minor, choice.nodes)
 

@@ -26,8 +26,8 @@ __all__ = [
     "evaluate",
 ]
 
-# Random mixes of 64 coupons need a hundred nodes at most, with few exceptions. A node of the largest takes 0.2 ms, so a
-# checkout waits half a second in the worst case; see docs/coupons.md.
+# Random mixes of 64 coupons need a hundred nodes at most, with few exceptions. Large nodes count for more
+# (`combination.WORK`), so that a checkout waits half a second in the worst case; see docs/coupons.md.
 NODE_BUDGET = 2_000
 
 
@@ -83,7 +83,7 @@ class _Goods:
         if skus or categories:
             lists = [self.skus[sku] for sku in skus if sku in self.skus]
             lists += [self.categories[name] for name in categories if name in self.categories]
-            named = sorted({place for places in lists for place in places})
+            named = lists[0] if len(lists) == 1 else sorted({place for places in lists for place in places})
         if terms.exclude_skus or terms.exclude_categories:
             return [place for place in named if terms.covers(*self.names[place])]
         return named
@@ -95,7 +95,8 @@ def _find_refusal(
     """Return the first reason that keeps a coupon from a basket, whatever else is in it; None if there is none."""
     terms = candidate.terms
     reasons = chain(_time(candidate, at), _person(terms, basket.market, shopper), _order(terms, basket, lines))
-    return next((Refused(candidate, reason, details) for reason, details in reasons), None)
+    found = next(reasons, None)
+    return Refused(candidate, *found) if found else None
 
 
 def find_shopper_refusal(candidate: Candidate, shopper: Shopper, *, market: str | None, at: datetime) -> Refused | None:

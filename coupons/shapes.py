@@ -99,6 +99,11 @@ class Applied:
         """Return what it takes off the lines."""
         return sum(self.line_minor)
 
+    @property
+    def minor(self) -> int:
+        """Return what it takes off in all."""
+        return self.discount_minor + self.shipping_minor
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

@@ -145,13 +145,17 @@ class _Thrift:
         if needed <= 0:
             return group
         fitting = (entry for entry in group.entries if self.space.count_most(entry.vector) >= needed)
-        return Group(group.place, tuple(e for e in fitting if self._is_enough(plus(others, e.vector))))
+        return group.keep(entry for entry in fitting if self._is_enough(plus(others, entry.vector)))
 
     def _gains(self, vector: Vector, groups: list[Group]) -> dict[tuple[int, int], int]:
         """Return what each open option adds to a choice, by group and place: it never adds more to a larger one."""
         worth = self.space.worth
         now = worth(vector)
-        return {(g.place, e.place): worth(plus(vector, e.vector)) - now for g in groups for e in g.entries}
+        return {
+            (group.place, entry.place): worth(plus(vector, entry.vector)) - now if entry.place != NONE else 0
+            for group in groups
+            for entry in group.entries
+        }
 
     def _is_enough(self, vector: Vector) -> bool:
         return bool(self.space.worth(vector) // BPS >= self.minor)
@@ -196,7 +200,7 @@ class _Thrift:
             return goods + min(fee, fees_most - of_group[1] + its[1]) >= missing
 
         return [
-            Group(g.place, tuple(e for e, its in zip(g.entries, of_entries, strict=True) if is_kept(of_group, its)))
+            g.keep(e for e, its in zip(g.entries, of_entries, strict=True) if is_kept(of_group, its))
             for g, of_entries, of_group in zip(groups, parts, best, strict=True)
         ]
 
