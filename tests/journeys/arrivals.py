@@ -59,7 +59,7 @@ def draw_facts(random: Random) -> list[Arrival]:
         for n in range(random.choice([2, 4, 6])):
             at = instant()
             found.append(Arrival(at, at, order := _order(random, f"{member}-o{n}", member, at)))
-            back = random.choice(["", "", "units", "sum", "all", "edit"])
+            back = random.choice(["", "all", "all", "units", "sum", "edit"])
             later = instant(at) if at < START + (DAYS - 1) * DAY else None
             if back and later is not None:
                 found.append(Arrival(later, later, _change(random, order, back, later), order.external_id))
@@ -78,7 +78,9 @@ def draw_facts(random: Random) -> list[Arrival]:
 
 def _order(random: Random, name: str, member: str, at: datetime) -> OrderInput:
     lines = tuple(
-        OrderLineInput(external_id=f"{n}", units=random.randint(1, 3), amount_minor=random.choice([999, 3_050, 8_125]))
+        OrderLineInput(
+            external_id=f"{n}", units=random.randint(1, 3), amount_minor=random.choice([999, 3_050, 8_125, 12_000])
+        )
         for n in range(random.randint(1, 2))
     )
     total = sum(line.amount_minor for line in lines) + random.choice([0, 499])

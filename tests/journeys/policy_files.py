@@ -30,6 +30,16 @@ ENTRY, STAY = "ladders.tiers.entry.any_of.all_of", "ladders.tiers.stay.any_of.al
 AT_LEAST: dict[str, tuple[Any, Any]] = {
     "net_spend": ("100.00", "260.00"), "order_count": (2, 4), "credits": (3, 6), "active_days": (2, 4),
 }  # fmt: skip
+# Rows in which what comes late moves points both ways, often: what returned orders gave was earned with.
+TELLING: list[Row] = [
+    {
+        "program.corrections": "both", "earn_rules.tier_multiplier": True, "earn_rules.formula": "PerAmount",
+        "ladders.upgrade": "immediate", "ladders.evaluation.every": "day", "ladders.downgrade.when": when,
+        f"{ENTRY}.metric": metric, f"{ENTRY}.window": "RollingWindow", "ladders.tiers.stay": False,
+        "ladders.minimum_stay_days": 0, "wallets.expiry_days": None,
+    }
+    for when, metric in (("never", "net_spend"), ("at_evaluation", "order_count"))
+]  # fmt: skip
 COUPONS = [{"code": "thanks", "name": "Thanks", "discount": {"amount": {"GBP": "5.00"}}, "how": "issued"}]
 
 

@@ -15,11 +15,13 @@ from points.models import AccrualCorrection
 from points.services.verify import verify
 from tests.journeys import arrivals
 from tests.journeys.policies import Row, cover_pairs, list_pairs, pairs_of, read_policies
-from tests.journeys.policy_files import ADDED, LEFT_OUT, document, is_sound, list_varied
+from tests.journeys.policy_files import ADDED, LEFT_OUT, TELLING, document, is_sound, list_varied
 
 ROWS = cover_pairs(list_varied(), is_sound=is_sound, seed=10)
+COVERING = len(ROWS)
+ROWS += [ROWS[0] | row for row in TELLING]
 SHUFFLES = 3
-FIRST = 6
+FIRST = 4
 
 
 def test_every_policy_of_a_program_file_is_varied_or_left_out_for_a_reason() -> None:
@@ -33,10 +35,16 @@ def test_every_policy_of_a_program_file_is_varied_or_left_out_for_a_reason() -> 
 
 
 def test_the_rows_have_every_pair_of_values() -> None:
-    assert list_pairs(list_varied()) - {pair for row in ROWS for pair in pairs_of(row)} == set()
-    assert len(ROWS) < 40
+    assert list_pairs(list_varied()) - {pair for row in ROWS[:COVERING] for pair in pairs_of(row)} == set()
+    assert COVERING < 40
     assert all(is_sound(row) for row in ROWS)
     assert {row["program.corrections"] for row in ROWS[:FIRST]} == {"both", "upward", "never"}
+
+
+def moved(program: Program) -> tuple[int, int]:
+    """Return what corrections added and what they asked back."""
+    rows = AccrualCorrection.objects.filter(member__program=program).values_list("points_added", "points_due")
+    return sum(added for added, _ in rows), sum(due for _, due in rows)
 
 
 def check(folder: Path, number: int, shuffles: int) -> None:
@@ -82,6 +90,13 @@ def compare_accruals(shuffled: Program, straight: Program, row: Row, what: str) 
 @pytest.mark.parametrize("number", range(FIRST))
 def test_some_rows_come_out_as_told_in_order(tmp_path: Path, number: int) -> None:
     check(tmp_path, number, 1)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", range(COVERING, len(ROWS)))
+def test_what_comes_late_corrects_points_both_ways(tmp_path: Path, number: int) -> None:
+    check(tmp_path, number, 1)
+    assert min(moved(Program.objects.get(code="shuffled0"))) > 0
 
 
 @pytest.mark.deep
