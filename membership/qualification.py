@@ -14,6 +14,7 @@ from psycopg2 import sql
 from core.calendar import day_start
 from membership.composed_sql import SQL, array, flat, joined
 from membership.definitions import AnyOf, LadderDefinition, Metric, Requirement
+from membership.engagement import NO_ENGAGEMENT
 from membership.rules import ONE_DAY, days_later, requirement_name, window_start
 
 _DAY_VALUE: dict[Metric, str] = {
@@ -172,7 +173,8 @@ _PARTIAL: dict[Metric, str] = {
         (EXISTS (SELECT FROM membership_order f
           WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
       OR EXISTS (SELECT FROM membership_activity f
-          WHERE f.member_id = c.member_id AND f.occurred_at BETWEEN c.day_at AND c.fact_at))::int""",
+          WHERE f.member_id = c.member_id AND f.occurred_at BETWEEN c.day_at AND c.fact_at
+            AND f.kind <> ALL({idle})))::int""",
 }
 
 # What was given back afterwards of the orders that a moment's window had counted. A refund counts through the order
@@ -245,7 +247,9 @@ def _compose_moment_values(plan: LadderPlan, refunds_until: datetime | None) -> 
                 " AND d.day >= c.{start} AND d.day < c.day) + {partial}{later})::bigint AS {name}").format(
             day=sql.SQL(_DAY_VALUE[column.metric]),
             start=sql.SQL(f"s{i}"),
-            partial=sql.SQL(_PARTIAL[column.metric]).format(start=sql.SQL(f"s{i}")),
+            partial=sql.SQL(_PARTIAL[column.metric]).format(
+                start=sql.SQL(f"s{i}"), idle=sql.Literal(list(NO_ENGAGEMENT))
+            ),
             later=sql.SQL("" if refunds_until is None else _RETURNED_LATER.get(column.metric, "")).format(
                 until=sql.Literal(refunds_until), start=sql.SQL(f"s{i}")
             ),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from core.calendar import TICK, last_begun_day, local_date
 from core.models import Program
 from membership.definitions import Metric, Requirement
+from membership.engagement import engaging
 from membership.models import Activity, Order, OrderEdit, QualifyingCredit, Refund, TierCause
 from membership.qualification import LadderPlan
 from membership.rules import requirement_name, window_name, window_start
@@ -153,6 +154,8 @@ _SOURCES: dict[FactKind, tuple[Any, str, str, str | None]] = {
 def _read(kind: FactKind, member_id: int, first: date, last: date, until: datetime) -> list[TierFact]:
     model, name, instant, value = _SOURCES[kind]
     rows = model.objects.filter(member_id=member_id, local_date__range=(first, last), **{f"{instant}__lt": until})
+    if kind == "activity":
+        rows = rows.filter(engaging())
     latest = rows.order_by(f"-{instant}", "-id")[:FACTS_SHOWN]
     return [
         TierFact(kind, getattr(row, name), getattr(row, instant), getattr(row, value) if value else None)

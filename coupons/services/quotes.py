@@ -48,13 +48,6 @@ class Choice:
 _EVERY_COUPON = Choice()
 
 
-def evaluate_basket(
-    *, program: Program, member: Member, basket: Basket, codes: Sequence[str], at: datetime
-) -> Evaluation:
-    """Return the best combination of the member's coupons for a basket, and why each other one does not apply."""
-    return quote_basket(program=program, member=member, basket=basket, codes=codes, at=at).evaluation
-
-
 def quote_basket(
     *,
     program: Program,
@@ -64,7 +57,7 @@ def quote_basket(
     at: datetime,
     choice: Choice = _EVERY_COUPON,
 ) -> BasketQuote:
-    """Evaluate a basket as `evaluate_basket` does, and say which of the codes give nothing.
+    """Return the best combination of the member's coupons for a basket, and why others and codes give none.
 
     Raises: ChoiceRefused.
     """

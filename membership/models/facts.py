@@ -266,7 +266,8 @@ class MemberDay(models.Model):
     """A member's local day in sums, kept in step with the facts: the input of qualification.
 
     `orders` counts every order paid that day; `orders_returned` the orders whose last unit came back that
-    day, whenever they were paid. Amounts in the program's currency.
+    day, whenever they were paid. `activities`: those that are engagement (`membership/engagement.py`). Amounts in the
+    program's currency.
     """
 
     pk = models.CompositePrimaryKey("member_id", "day")

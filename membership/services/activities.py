@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import connection
 
+from membership.engagement import is_engagement
 from membership.fact_checks import Checked, T, digest_of
 from membership.fact_inputs import ActivityInput, CreditInput
 from membership.refusals import Submitted, accept
@@ -68,7 +69,8 @@ def record_activities(batch: Batch, activities: Submitted[ActivityInput]) -> Non
     batch.activity_ids.extend(sorted(new.values()))
     batch.places |= {("activity", activity_id): activities.indexes(facts[key]) for key, activity_id in new.items()}
     for key in new:
-        batch.note(key[0], facts[key].told.occurred_at).activities += 1
+        told = facts[key].told
+        batch.note(key[0], told.occurred_at).activities += is_engagement(told.kind)
 
 
 def record_qualifying_credits(batch: Batch, told: Submitted[CreditInput]) -> None:

@@ -102,14 +102,16 @@ def record_credits(
     *,
     program: Program,
     credits: Sequence[CreditInput],  # noqa: A002 nobody wants the interpreter's license text here
+    last: datetime | None = None,
     at: datetime,
 ) -> RecordedFacts:
     """Record qualifying credits, each once by its member, source and rule.
 
+    last: credits dated after it are refused; None: any date.
     Raises: BadFact; FactConflict for a known (member, source, rule) with another number or instant.
     Locks: see membership.locks.
     """
-    frame = frame_of(program)
+    frame = frame_of(program, last=last)
     new_credits = Submitted("credit", (check_credit(credit, frame) for credit in credits))
     if not credits:
         return RecordedFacts()

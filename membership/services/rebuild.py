@@ -6,6 +6,7 @@ from datetime import date
 from django.db import connection
 
 from core.models import Program
+from membership.engagement import NO_ENGAGEMENT
 
 # The local day of an order's return is that of the refund that brought back the last unit: the refund of this
 # member at that very instant. SQL converts no time zone.
@@ -30,8 +31,8 @@ _DAY_MISMATCHES = """
         FROM membership_qualifyingcredit c JOIN membership_member m ON m.id = c.member_id
         WHERE m.program_id = %(program)s
         UNION ALL
-        SELECT a.member_id, a.local_date, 0, 0, 0, 0, 0, 1
-        FROM membership_activity a JOIN membership_member m ON m.id = a.member_id WHERE m.program_id = %(program)s
+        SELECT f.member_id, f.local_date, 0, 0, 0, 0, 0, (f.kind <> ALL(%(idle)s))::int
+        FROM membership_activity f JOIN membership_member m ON m.id = f.member_id WHERE m.program_id = %(program)s
     ), expected AS (
         SELECT member_id, day, ARRAY[sum(orders), sum(orders_returned), sum(spend), sum(refunds), sum(credits),
                                      sum(activities)]::bigint[] AS sums
@@ -82,7 +83,7 @@ class LineMismatch:
 def find_day_mismatches(program: Program) -> list[DayMismatch]:
     """Return the days of members that differ from the facts: none, unless something wrote around the services."""
     with connection.cursor() as cursor:
-        cursor.execute(_DAY_MISMATCHES, {"program": program.pk})
+        cursor.execute(_DAY_MISMATCHES, {"program": program.pk, "idle": list(NO_ENGAGEMENT)})
         return [DayMismatch(*row) for row in cursor.fetchall()]
 
 

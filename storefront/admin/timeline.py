@@ -106,9 +106,16 @@ def _activity(activity: Activity, _member: Member) -> tuple[str, str, str]:
 
 
 def _note(entry: AuditEntry, _member: Member) -> tuple[str, str, str]:
-    actions = {"tier.override_lifted": gettext("Override lifted"), "member.updated": gettext("Member updated")}
+    actions = {
+        "tier.override_lifted": gettext("Override lifted"),
+        "member.updated": gettext("Member updated"),
+        "credit.recorded": gettext("Qualifying credits"),
+    }
     before, after = ((told or {}).get("status") for told in (entry.before, entry.after))
     changed = f"{before} → {after}" if before != after else ""
+    credited = (entry.after or {}).get("credits")
+    if credited is not None:
+        changed = f"{credited:+,}"
     title = link(entry, actions.get(entry.action, entry.action))
     return title, _join(changed, entry.reason, gettext("by %s") % entry.actor), ""
 

@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from storefront.api import activities, checkouts, orders, refunds
+from storefront.api import activities, checkouts, orders, qualifying_credits, refunds
 from storefront.api.members import MemberSummaryView
 
 urlpatterns = [
     path("members/<ext:member>", MemberSummaryView.as_view()),
+    path("members/<ext:member>/credits", qualifying_credits.CreditsView.as_view()),
     path("checkouts", checkouts.CheckoutsView.as_view()),
     path("checkouts/<uuid:checkout>", checkouts.CheckoutView.as_view()),
     path("checkouts/<uuid:checkout>/hold", checkouts.CheckoutHoldView.as_view()),

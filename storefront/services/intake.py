@@ -7,9 +7,10 @@ from datetime import datetime
 from django.db import transaction
 
 from core.models import Program
+from core.services import audit
 from membership.refusals import Place, RefusedFacts, first_refusal
 from membership.services import cancellations, edits, facts
-from membership.services.facts import ActivityInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
+from membership.services.facts import ActivityInput, CreditInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
 from membership.services.tiers import follow_facts
 from points.models import SourceKind
 from points.services import earning
@@ -75,6 +76,25 @@ def edit_order(*, program: Program, edit: OrderEditInput, last: datetime | None 
         return _follow(program, recorded, at, Payments(()))
     except RefusedPostings as error:  # of the edit, or of the refund that it is too
         raise error.first from error
+
+
+@transaction.atomic
+def record_credit(
+    *, program: Program, credit: CreditInput, actor: str, last: datetime | None = None, at: datetime
+) -> RecordedFacts:
+    """Take in qualifying credits of a member, and move tiers by them. They earn nothing.
+
+    Raises: BadFact; FactConflict.
+    Locks: as `facts.record_credits` and `follow_facts`.
+    Idempotency: the member, the source and the rule.
+    """
+    recorded = facts.record_credits(program=program, credits=[credit], last=last, at=at)
+    follow_facts(program=program, recorded=recorded, at=at)
+    if not recorded.repeated:
+        after = {name: getattr(credit, name) for name in ("source", "rule", "credits", "effective_at")}
+        target = f"member {credit.member}"
+        audit.record(action="credit.recorded", target=target, actor=actor, at=at, program=program, after=after)
+    return recorded
 
 
 @transaction.atomic

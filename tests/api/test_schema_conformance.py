@@ -112,7 +112,7 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     told |= {"url": "https://shop.example/new", "reason": "because", "program_amount_minor": None}
     told |= {"coupon": "tea-time", "code": code, "visitor": "somebody", "paid_in_points_minor": 0}
     told |= {"market": "uk", "country": "GB"}
-    instants = dict.fromkeys(["joined_at", "paid_at", "occurred_at", "since"], PAID)
+    instants = dict.fromkeys(["joined_at", "paid_at", "occurred_at", "effective_at", "since"], PAID)
     instants |= dict.fromkeys(["refunded_at", "edited_at", "cancelled_at"], LATER) | {
         "valid_until": gold["valid_until"]
     }

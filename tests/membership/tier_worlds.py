@@ -91,9 +91,9 @@ class World:
         )
         self.tell(refunds=[told])
 
-    def visit(self, at: str | datetime, name: str = "m") -> None:
+    def visit(self, at: str | datetime, name: str = "m", kind: str = "visit") -> None:
         instant = utc(at) if isinstance(at, str) else at
-        told = ActivityInput(external_id=f"a{next(_numbers)}", member=name, kind="visit", occurred_at=instant)
+        told = ActivityInput(external_id=f"a{next(_numbers)}", member=name, kind=kind, occurred_at=instant)
         self.tell(activities=[told])
 
     def credit(self, at: str | datetime, credits: int, name: str = "m") -> None:  # noqa: A002
