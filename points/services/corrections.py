@@ -153,7 +153,7 @@ def correct(
         with transaction.atomic():
             notes = past_changes.take(locks.lock_members(ids))
             postings = _list_postings(program, notes, through)
-            _tell(program, postings, at)
+            publish_corrections(program, postings, at)
             post(program_id=program.pk, postings=[posting for posting, _ in postings], at=at)
         done.members += len(notes)
         done.points_added += sum(change for _, change in postings if change > 0)
@@ -262,8 +262,11 @@ def _posting(
     )
 
 
-def _tell(program: Program, postings: Sequence[tuple[Posting, int]], at: datetime) -> None:
-    """Publish what is about to be corrected: members hear of it before the ledger's own news."""
+def publish_corrections(program: Program, postings: Sequence[tuple[Posting, int]], at: datetime) -> None:
+    """Publish what is about to be corrected: members hear of it before the ledger's own news.
+
+    postings: each with what it adds to (+) or asks back of the member.
+    """
     told = [
         {
             "member": posting.member_id,

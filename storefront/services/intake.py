@@ -13,7 +13,7 @@ from membership.services import cancellations, edits, facts
 from membership.services.facts import ActivityInput, CreditInput, OrderEditInput, OrderInput, RecordedFacts, RefundInput
 from membership.services.tiers import follow_facts
 from points.models import SourceKind
-from points.services import earning
+from points.services import earning, returned
 from points.services.posting import InsufficientPoints, RefusedPostings
 from storefront.services import day_close
 from storefront.services.checkouts import giving_back, paying
@@ -147,6 +147,7 @@ def _follow(
     day_close.settle_before_late_facts(program=program, first_fact_at=recorded.first_fact_at, at=at)
     paying.use_points(program=program, paid=payments.paid, at=at)
     giving_back.return_points(program=program, returns=returns, at=at)
+    returned.give_back(program=program, edit_ids=recorded.edit_ids, at=at)
     earning.earn(
         program=program,
         order_ids=recorded.order_ids,
@@ -155,4 +156,5 @@ def _follow(
         returns=recorded.returns,
         at=at,
     )
+    returned.follow_edits(program=program, edit_ids=recorded.edit_ids, refund_ids=recorded.refund_ids, at=at)
     return recorded

@@ -1,7 +1,6 @@
 """Orders, edits, refunds and cancellations in any sequence equal a plain calculation; cancelling takes what is left."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -84,14 +83,13 @@ def new_program(tmp_path: Path) -> NewProgram:
 
 
 class Model:
-    """One order with its refunds; what came back is the oracle's answer. `asked`: of what each line had earned."""
+    """One order with its refunds; what came back is the oracle's answer."""
 
     def __init__(self, at: datetime, lines: tuple[OrderLineInput, ...]) -> None:
         # The oracle tells the lines of an edit at this very instant from those of the order by their instant.
         at -= timedelta(microseconds=1)
         self.order = Order("o", sum(line.amount_minor for line in lines), _lines(lines, at), at)  # type: ignore[arg-type]
         self.refunds: list[Refund] = []
-        self.asked: Counter[str] = Counter()
 
     @property
     def paid(self) -> int:
@@ -120,12 +118,11 @@ class Model:
 
     @property
     def points(self) -> int:
-        return sum(line.earned for line in self.order.lines) - self.asked.total()
+        due = answer(self.order, self.refunds).due
+        return sum(line.earned for line in self.order.lines) - sum(due.values())
 
     def refund(self, name: str, at: datetime, amount: int, lines: tuple[RefundLine, ...]) -> None:
         self.refunds.append(Refund(name, at, amount, lines, "o"))  # type: ignore[arg-type]
-        # What was taken back stays taken, also where a late edit makes it less.
-        self.asked |= Counter(answer(self.order, self.refunds).due)
 
     def add(self, at: datetime, lines: tuple[OrderLineInput, ...]) -> None:
         self.order = replace(self.order, lines=self.order.lines + _lines(lines, at))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 
-from django.db.models import Sum
-
 from membership.models import MemberDay, Order, Refund
 from points.models import Accrual, AccrualCorrection, AccrualReturn, Hold, SourceKind
 from points.selectors import get_balance
@@ -23,6 +21,7 @@ class Kept:
     points: int
     stands: int
     corrections: int = 0
+    shortfall: int = 0  # of what was asked, what was not there to be taken
 
 
 class Checks:
@@ -94,33 +93,26 @@ class Checks:
     # --- what points say ---------------------------------------------------------------------------------------------
 
     def accruals(self) -> None:
-        """Of each accrual stands what is left of it by the greatest share that has come back."""
+        """Of each accrual stands what is left of it by the share that has come back; what was never taken stays due."""
         for accrual in self._read_accruals():
             pk, order, line, now = accrual
             sold = self.world.sold[order]
             share = sold.shares.get(line, Fraction(0))
             left = now.points - int(now.points * share)
             known = self.kept.get(pk)
-            if known is None:
-                expected = left
-            elif now.corrections > known.corrections and now.points == known.points:
-                expected = known.stands
-            elif now.corrections > known.corrections:
+            if known is None or (now.corrections > known.corrections and now.points != known.points):
                 expected = left
             else:
-                expected = min(known.stands, left)
+                expected = min(max(known.stands, left - now.shortfall), left)
             self.same(f"what stands of accrual {pk} of {line}, {now.points} points", now.stands, expected)
             self.kept[pk] = now
 
     def _read_accruals(self) -> list[tuple[int, str, str, Kept]]:
         world = self.world
         lines = {row[0]: row[1:] for row in world.line_rows.values_list("pk", "order__external_id", "external_id")}
-        returned = dict(
-            AccrualReturn.objects.filter(member=world.member)
-            .order_by()
-            .values_list("accrual")
-            .annotate(Sum("points_due"))
-        )
+        back: dict[int, list[AccrualReturn]] = defaultdict(list)
+        for asked in AccrualReturn.objects.filter(member=world.member):
+            back[asked.accrual_id].append(asked)
         corrected: dict[int, list[AccrualCorrection]] = defaultdict(list)
         for row in AccrualCorrection.objects.filter(member=world.member).order_by("pk"):
             corrected[row.accrual_id].append(row)
@@ -130,10 +122,12 @@ class Checks:
             rows = corrected[accrual.pk]
             points = rows[-1].points if rows else accrual.points
             moved = sum(row.points_added - row.points_due for row in rows)
-            stands = accrual.points + moved - returned.get(accrual.pk, 0)
+            stands = accrual.points + moved - sum(row.points_due for row in back[accrual.pk])
             if accrual.pk not in self.kept:
                 self._earned(accrual, self.world.sold[order], line)
-            found.append((accrual.pk, order, line, Kept(points, stands, len(rows))))
+            shortfall = sum(row.points_due - row.points_taken for row in rows)
+            shortfall += sum(row.points_due - row.points_taken for row in back[accrual.pk])
+            found.append((accrual.pk, order, line, Kept(points, stands, len(rows), shortfall)))
         return found
 
     def _earned(self, accrual: Accrual, sold: Sold, key: str) -> None:

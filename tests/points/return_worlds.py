@@ -68,7 +68,7 @@ class Item:
 
 @dataclass
 class Sold:
-    """An order with its edits. `shares`: of each line the greatest so far by which earned points are taken back."""
+    """An order with its edits. `shares`: of each line, by which earned points are taken back."""
 
     order: model.Order
     categories: dict[str, str]
@@ -225,6 +225,8 @@ class World:
             sold.categories |= categories
             sold.edits |= dict.fromkeys(categories, key)
             sold.day_amounts.append((at, total))
+            # Which lot gets back what was taken too much is not followed here.
+            self.purses.is_followed &= not (lines and any(one.of(name).says for one in self.refunds))
             self._bring_back([refund] if removed else [], [(name, key, at)] if lines else [])
 
         self._do(tell, follow, Expected(expected, earns=bool(lines)), before)
@@ -387,9 +389,7 @@ class World:
 
     def _raise_shares(self, sold: Sold) -> None:
         answer = model.answer(sold.order, self.refunds)
-        for key, state in answer.lines.items():
-            share = max(state.worth, state.money_share)
-            sold.shares[key] = max(share, sold.shares.get(key, Fraction(0)))
+        sold.shares = {key: max(state.worth, state.money_share) for key, state in answer.lines.items()}
         if answer.points > sold.given:
             self.purses.give_back("points", sold.order.key, answer.points - sold.given, self.now)
             sold.given = answer.points
