@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
@@ -29,7 +28,7 @@ from core.admin.pages import pretty
 from core.event_types import EventType
 from core.models import Event, Program, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from core.outgoing import ForbiddenUrl
-from core.services import audit, webhooks
+from core.services import webhooks
 
 ADD = "core.add_webhookendpoint"
 CHANGE = "core.change_webhookendpoint"
@@ -155,9 +154,7 @@ class WebhookEndpointAdmin(StateColumn, ReadOnlyAdmin):
         lines = [_("An event of type webhook.test is sent to this endpoint alone.")]
         return _confirm(
             self, request, endpoint, _("Send test event"), lines,
-            lambda: _audited(
-                request, endpoint, "webhook.tested", lambda: webhooks.send_test(endpoint=endpoint, at=timezone.now())
-            ),
+            lambda: webhooks.send_test(endpoint=endpoint, by=_by(request), at=timezone.now()),
             _("The test event is on its way. See the deliveries for the answer."),
         )  # fmt: skip
 
@@ -238,20 +235,6 @@ def _confirm(
     )
 
 
-@transaction.atomic
-def _audited(request: HttpRequest, endpoint: WebhookEndpoint, action: str, work: Callable[[], object]) -> None:
-    work()
-    user = pages.operator(request)
-    audit.record(
-        action=action,
-        target=f"webhook endpoint {endpoint.public_id}",
-        actor=user.get_username(),
-        user=user,
-        program=endpoint.program,
-        at=timezone.now(),
-    )
-
-
 class AttemptInline(ReadOnlyInline):
     model = WebhookAttempt
     fields = ("attempted_at", "status", "duration_ms", "error", "answer")
@@ -314,10 +297,7 @@ class WebhookDeliveryAdmin(StateColumn, ReadOnlyAdmin):
         lines = [_("The event is sent again, delivered before or not. Receivers know it by its id.")]
         return _confirm(
             self, request, delivery, _("Send again"), lines,
-            lambda: _audited(
-                request, delivery.endpoint, "webhook.replayed",
-                lambda: webhooks.replay(delivery=delivery, at=timezone.now()),
-            ),
+            lambda: webhooks.replay(delivery=delivery, by=_by(request), at=timezone.now()),
             _("The event is on its way."),
         )  # fmt: skip
 

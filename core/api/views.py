@@ -107,8 +107,9 @@ class ApiView(GenericAPIView):  # type: ignore[type-arg]
 
     @property
     def actor(self) -> str:
-        """Who decides something, as it is kept: the key, by the part of it that is no secret."""
-        return f"key {self.caller.key.prefix}"
+        """Who decides something, as it is kept: the key, by what of it is no secret, or a token of it."""
+        key = f"key {self.caller.key.prefix}"
+        return key if self.caller.member is None else f"token of {key}"
 
     def read(self, model: type[B]) -> B:
         """Return the request's body.

@@ -223,7 +223,7 @@ class EndpointTestView(_EndpointView):
 
     @operation(summary="Send a test event to a webhook endpoint", answers={202: TestAnswer})
     def post(self, _request: Request, endpoint: UUID) -> Response:
-        event = webhooks.send_test(endpoint=self.find(endpoint), at=self.at)
+        event = webhooks.send_test(endpoint=self.find(endpoint), by=self.by, at=self.at)
         return Response({"event": str(event.public_id)}, 202)
 
 
@@ -233,7 +233,7 @@ class ReplayView(_EndpointView):
     @operation(summary="Send a webhook endpoint's events again", answers={202: ReplayAnswer}, body=ReplayBody)
     def post(self, _request: Request, endpoint: UUID) -> Response:
         since = self.read(ReplayBody).since
-        count = webhooks.replay_since(endpoint=self.find(endpoint), since=since, at=self.at)
+        count = webhooks.replay_since(endpoint=self.find(endpoint), by=self.by, since=since, at=self.at)
         return Response({"deliveries": count}, 202)
 
 
@@ -255,7 +255,7 @@ class DeliveryReplayView(_EndpointView):
         delivery = self.find(endpoint).deliveries.filter(event__public_id=event).first()
         if delivery is None:
             raise Http404
-        webhooks.replay(delivery=delivery, at=self.at)
+        webhooks.replay(delivery=delivery, by=self.by, at=self.at)
         return Response({"deliveries": 1}, 202)
 
 

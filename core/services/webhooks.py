@@ -136,7 +136,7 @@ def disable(*, endpoint_id: int, reason: str, at: datetime) -> bool:
 
 
 @transaction.atomic
-def send_test(*, endpoint: WebhookEndpoint, at: datetime) -> Event:
+def send_test(*, endpoint: WebhookEndpoint, by: By, at: datetime) -> Event:
     """Announce an event of type `webhook.test` to this endpoint alone and return it.
 
     Raises: EndpointDisabled.
@@ -147,10 +147,12 @@ def send_test(*, endpoint: WebhookEndpoint, at: datetime) -> Event:
     data = {"endpoint": str(endpoint.public_id)}
     event = feed.announce_test(program_id=endpoint.program_id, data=data, at=at)
     WebhookDelivery.objects.create(endpoint=endpoint, event=event, next_attempt_at=at)
+    _note(endpoint, "webhook.tested", by, at, after={"event": str(event.public_id)})
     return event
 
 
-def replay(*, delivery: WebhookDelivery, at: datetime) -> None:
+@transaction.atomic
+def replay(*, delivery: WebhookDelivery, by: By, at: datetime) -> None:
     """Send one event again, delivered or not, with all its attempts before it.
 
     Raises: EndpointDisabled.
@@ -159,10 +161,11 @@ def replay(*, delivery: WebhookDelivery, at: datetime) -> None:
     WebhookDelivery.objects.filter(pk=delivery.pk).update(
         attempts=0, next_attempt_at=at, leased_until=None, delivered_at=None, given_up_at=None
     )
+    _note(delivery.endpoint, "webhook.replayed", by, at, after={"event": str(delivery.event.public_id)})
 
 
 @transaction.atomic
-def replay_since(*, endpoint: WebhookEndpoint, since: datetime, at: datetime) -> int:
+def replay_since(*, endpoint: WebhookEndpoint, by: By, since: datetime, at: datetime) -> int:
     """Send everything the endpoint wants that was recorded since an instant, sent before or not; return how many.
 
     Raises: EndpointDisabled.
@@ -179,7 +182,9 @@ def replay_since(*, endpoint: WebhookEndpoint, since: datetime, at: datetime) ->
     }
     with connection.cursor() as cursor:
         cursor.execute(_REPLAY_SINCE, values)
-        return int(cursor.rowcount)
+        count = int(cursor.rowcount)
+    _note(endpoint, "webhook.replayed", by, at, after={"since": since, "deliveries": count})
+    return count
 
 
 def list_deliveries(*, endpoint: WebhookEndpoint) -> QuerySet[WebhookDelivery]:

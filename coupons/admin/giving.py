@@ -148,8 +148,9 @@ def _issue(request: HttpRequest, coupon: CouponDefinition, form: IssueForm) -> A
     member = Member.objects.get(program_id=coupon.program_id, external_id=told["member"].strip())
     return pages.do_once(
         told["once"], user, coupon.program, at,
-        lambda: issuing.issue_by_operator(
-            definition=coupon, member=member, source=f"operator:{told['once']}", reason=told["reason"], at=at, user=user
+        lambda: issuing.issue(
+            member=member, definition_code=coupon.code, source=f"operator:{told['once']}", reason=told["reason"],
+            actor=user.get_username(), user=user, at=at,
         ),
     )  # fmt: skip
 

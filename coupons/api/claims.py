@@ -26,7 +26,7 @@ from coupons.definitions import CouponTerms
 from coupons.explain import describe_discount
 from coupons.models import Claim
 from coupons.published import get_offer
-from coupons.services import claims
+from coupons.services import claims, issuing
 from coupons.wallet import ShownState, has_state, list_claims, state_of
 from membership.api.members import MemberView
 
@@ -152,12 +152,12 @@ class ClaimsView(TypedCodesView):
         with self.trying([body.code] if body.code else []) as tries:
             guessing.refuse_unread(tries)
             try:
-                claim = claims.claim(
-                    program=self.program,
-                    member_id=self.member.pk,
+                claim = issuing.claim(
+                    member=self.member,
                     definition=body.coupon or "",
                     code=body.code or "",
                     source=f"{_CLIENT}{key}",
+                    actor=self.actor,
                     at=self.at,
                 )
             except claims.CodeNotAvailable:
@@ -180,12 +180,8 @@ class IssueView(CouponsOfMemberView):
     @idempotent(is_required=False)
     def post(self, _request: Request, **_address: Any) -> Response:
         body = self.read(IssueBody)
-        claim = claims.issue(
-            program=self.program,
-            member_id=self.member.pk,
-            definition_code=body.coupon,
-            source=body.source,
-            at=self.at,
+        claim = issuing.issue(
+            member=self.member, definition_code=body.coupon, source=body.source, actor=self.actor, at=self.at
         )
         return self.recorded(claim)
 

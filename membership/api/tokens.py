@@ -10,6 +10,7 @@ from core.api.types import Answer, Instant
 from core.models import Scope
 from membership.api.members import MemberView
 from membership.models import MemberStatus
+from membership.services import tokens
 
 
 class TokenAnswer(Answer):
@@ -32,4 +33,5 @@ class TokensView(MemberView):
         if self.member.status != MemberStatus.ACTIVE:
             raise Problem(409, "member_not_active", "The membership is suspended or has ended.")
         token, expires_at = issue_token(self.caller, member=member, at=self.at)
+        tokens.note_issued(member=self.member, actor=self.actor, expires_at=expires_at, at=self.at)
         return Response({"token": token, "expires_at": expires_at}, 201)

@@ -139,7 +139,7 @@ class RedemptionsView(_DecisionView):
     def post(self, _request: Request, **_address: Any) -> Response:
         query, body = self.read_query(DryRun), self.read(RedemptionBody)
         with self.writing(dry_run=query.dry_run):
-            posted = operations.redeem(**self.told, points=body.points, reason=body.reason)
+            posted = operations.redeem(**self.told, points=body.points, reason=body.reason, redeemed_by=self.actor)
             return self.answer(posted, dry_run=query.dry_run)
 
 

@@ -48,11 +48,13 @@ def redeem(
     idempotency_key: str,
     at: datetime,
     reason: str = "",
+    redeemed_by: str = "",
 ) -> Posted:
     """Burn points from the lots that expire first and post one redemption.
 
     Repeating the call with the same key returns the first posting and changes nothing, however much later it comes.
 
+    redeemed_by: the key that asked for it, for the audit trail; empty where no key did.
     Units: whole points, > 0; `at` is aware UTC.
     Raises: InvalidPoints; RedemptionRefused; InsufficientPoints; MemberSuspended; UnknownAccount; IdempotencyKeyReused.
     Locks: the account row only (its lots are covered by it).
@@ -69,7 +71,26 @@ def redeem(
         points=points,
         note={"reason": reason} if reason else {},
     )
-    return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=True)
+    if not redeemed_by:
+        return decide(program_id=program.pk, posting=posting, at=at, needs_active_member=True)
+    with transaction.atomic():
+        posted = decide(program_id=program.pk, posting=posting, at=at, needs_active_member=True)
+        if posted.is_new:
+            _note_redeemed(program, posting, posted, redeemed_by, at=at)
+    return posted
+
+
+def _note_redeemed(program: Program, posting: Posting, posted: Posted, redeemed_by: str, *, at: datetime) -> None:
+    wallet = Wallet.objects.values_list("code", flat=True).get(pk=posting.wallet_id)
+    audit.record(
+        action="points.redeemed",
+        target=f"member {Member.objects.values_list('external_id', flat=True).get(pk=posting.member_id)}",
+        actor=redeemed_by,
+        program=program,
+        reason=posting.note.get("reason", ""),
+        after={"wallet": wallet, "points": -posting.points, "available": posted.available},
+        at=at,
+    )
 
 
 def adjust(

@@ -46,7 +46,7 @@ def approve(*, referral: Referral, reason: str, actor: str, at: datetime, user: 
         locked.cleared_at = locked.cleared_at or at
         locked.due_at = verdict.due_at
         move(locked, _PASSED[verdict.outcome], at)
-    _audit("approved", locked, before, reason=reason, actor=actor, user=user, at=at)
+    _audit("referral.approved", locked, before, reason=reason, actor=actor, user=user, at=at)
     return locked
 
 
@@ -63,7 +63,7 @@ def reject(*, referral: Referral, reason: str, actor: str, at: datetime, user: U
         raise WrongState(locked.state)
     locked.reason, locked.reviewed_by = reason, actor
     move(locked, ReferralState.REJECTED, at)
-    _audit("rejected", locked, before, reason=reason, actor=actor, user=user, at=at)
+    _audit("referral.rejected", locked, before, reason=reason, actor=actor, user=user, at=at)
     return locked
 
 
@@ -82,7 +82,7 @@ def reopen(*, referral: Referral, reason: str, actor: str, at: datetime, user: U
     locked.reopened_at, locked.cleared_at = at, None
     move(locked, ReferralState.PENDING, at)
     follow(locked.program, locked, at)
-    _audit("reopened", locked, before, reason=reason, actor=actor, user=user, at=at)
+    _audit("referral.reopened", locked, before, reason=reason, actor=actor, user=user, at=at)
     return locked
 
 
@@ -106,7 +106,7 @@ def _state(referral: Referral) -> dict[str, str]:
 
 
 def _audit(
-    verb: str,
+    action: str,
     referral: Referral,
     before: dict[str, str],
     *,
@@ -116,6 +116,6 @@ def _audit(
     at: datetime,
 ) -> None:
     audit.record(
-        action=f"referral.{verb}", target=f"referral {referral.pk}", actor=actor, user=user, reason=reason,
+        action=action, target=f"referral {referral.pk}", actor=actor, user=user, reason=reason,
         program=referral.program, before=before, after=_state(referral), at=at,
     )  # fmt: skip

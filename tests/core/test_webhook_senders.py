@@ -235,8 +235,8 @@ def test_an_answer_that_cannot_be_stored_is_an_outcome_like_any_other(receiver: 
 
 
 @pytest.mark.parametrize("change", [
-    lambda endpoint: webhooks.send_test(endpoint=endpoint, at=NOW),
-    lambda endpoint: webhooks.replay_since(endpoint=endpoint, since=NOW, at=NOW),
+    lambda endpoint: webhooks.send_test(endpoint=endpoint, by=webhooks.By("test"), at=NOW),
+    lambda endpoint: webhooks.replay_since(endpoint=endpoint, by=webhooks.By("test"), since=NOW, at=NOW),
     lambda endpoint: webhooks.update(endpoint=endpoint, by=BY, at=NOW, description="x"),
     lambda endpoint: webhooks.rotate_secret(endpoint=endpoint, by=BY, at=NOW),
     lambda endpoint: webhooks.delete(endpoint=endpoint, by=BY, at=NOW),

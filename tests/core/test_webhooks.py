@@ -246,7 +246,7 @@ def test_one_delivery_is_sent_again(program: Program, endpoint: WebhookEndpoint,
     announce(program, "a", "b")
     send()
     first = WebhookDelivery.objects.order_by("id")[0]
-    webhooks.replay(delivery=first, at=NOW + DAY)
+    webhooks.replay(delivery=first, by=webhooks.By("test"), at=NOW + DAY)
     first.refresh_from_db()
     assert (first.delivered_at, first.next_attempt_at, first.attempts) == (None, NOW + DAY, 0)
     assert send(NOW + DAY) == 1
@@ -263,11 +263,11 @@ def test_everything_since_an_instant_is_sent_again_with_what_was_missed(
     webhooks.update(endpoint=endpoint, is_enabled=False, by=BY, at=NOW)
     announce(program, "missed", at=NOW + MINUTE)
     with pytest.raises(EndpointDisabled):
-        webhooks.replay_since(endpoint=WebhookEndpoint.objects.get(), since=NOW, at=NOW + DAY)
+        webhooks.replay_since(endpoint=WebhookEndpoint.objects.get(), by=webhooks.By("test"), since=NOW, at=NOW + DAY)
     enabled = webhooks.update(endpoint=endpoint, is_enabled=True, by=BY, at=NOW + DAY)
     announce(program, "waiting", at=NOW + DAY)
     receiver.came.clear()
-    assert webhooks.replay_since(endpoint=enabled, since=NOW, at=NOW + DAY) == 3
+    assert webhooks.replay_since(endpoint=enabled, by=webhooks.By("test"), since=NOW, at=NOW + DAY) == 3
     assert send(NOW + DAY) == 3
     names = {json.loads(message.body)["subject"] for message in receiver.came}
     assert names == {"sent", "missed", "waiting"}
@@ -276,7 +276,7 @@ def test_everything_since_an_instant_is_sent_again_with_what_was_missed(
 def test_a_replay_sends_only_the_types_wanted(program: Program, receiver: Receiver) -> None:
     endpoint = webhooks.create(program=program, url=receiver.url, event_types=["order.paid"], by=BY, at=NOW)
     announce(program, "a")
-    assert webhooks.replay_since(endpoint=endpoint, since=NOW, at=NOW) == 0
+    assert webhooks.replay_since(endpoint=endpoint, by=webhooks.By("test"), since=NOW, at=NOW) == 0
 
 
 def test_a_replay_while_it_is_under_way_is_sent_all_the_same(
@@ -284,7 +284,7 @@ def test_a_replay_while_it_is_under_way_is_sent_all_the_same(
 ) -> None:
     announce(program, "a")
     (claimed,) = webhook_sending.claim(at=NOW, limit=1)
-    webhooks.replay(delivery=claimed, at=NOW)
+    webhooks.replay(delivery=claimed, by=webhooks.By("test"), at=NOW)
     webhook_sending.record(delivery=claimed, outcome=Outcome(at=NOW, duration_ms=1, status=200))
     assert WebhookDelivery.objects.get().delivered_at is None
     assert send() == 1
@@ -295,14 +295,14 @@ def test_a_test_event_goes_to_its_endpoint_alone(
 ) -> None:
     webhooks.create(program=program, url=receiver.url + "/other", by=BY, at=NOW)
     picky = webhooks.create(program=program, url=receiver.url + "/picky", event_types=["order.paid"], by=BY, at=NOW)
-    event = webhooks.send_test(endpoint=picky, at=NOW)
+    event = webhooks.send_test(endpoint=picky, by=webhooks.By("test"), at=NOW)
     send()
     assert [(message.path, json.loads(message.body)) for message in receiver.came] == [("/picky", feed.show(event))]
     assert (event.type, event.data) == ("webhook.test", {"endpoint": str(picky.public_id)})
     webhooks.update(endpoint=picky, is_enabled=False, by=BY, at=NOW)
     picky.refresh_from_db()
     with pytest.raises(EndpointDisabled):
-        webhooks.send_test(endpoint=picky, at=NOW)
+        webhooks.send_test(endpoint=picky, by=webhooks.By("test"), at=NOW)
     assert Event.objects.count() == 1
 
 

@@ -166,7 +166,7 @@ def test_a_receiver_refuses_what_is_signed_with_another_secret(tmp_path: Path, s
     receiver = Receiver(int(endpoint.url.split(":")[2].split("/")[0]), "whsec_b3RoZXI=", tmp_path / "received")
     receiver.start()
     try:
-        webhooks.send_test(endpoint=endpoint, at=begun)
+        webhooks.send_test(endpoint=endpoint, by=webhooks.By("test"), at=begun)
         webhook_sending.send_due(clock=timezone.now)
     finally:
         receiver.kill()

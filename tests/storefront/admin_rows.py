@@ -68,7 +68,7 @@ def add_operations(program: Program, n: int) -> None:
     api_keys.issue(program=program, name=f"key {n}", scopes=[Scope.MEMBERS_READ], actor="test", at=at)
     url, by = f"https://shop.example/hooks/{n}", webhooks.By("test")
     endpoint = webhooks.create(program=program, url=url, by=by, at=at, event_types=[EventType.MEMBER_UPDATED])
-    webhooks.send_test(endpoint=endpoint, at=at)
+    webhooks.send_test(endpoint=endpoint, by=webhooks.By("test"), at=at)
     delivery = WebhookDelivery.objects.get(endpoint=endpoint)
     WebhookAttempt.objects.create(delivery=delivery, attempted_at=at, duration_ms=12, status=503)
     member = Member.objects.filter(program=program).order_by("id")[n]

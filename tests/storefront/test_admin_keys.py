@@ -193,7 +193,7 @@ def test_an_endpoint_is_edited_disabled_enabled_tested_and_its_secret_rotated(
 
 def test_a_delivery_is_sent_again_and_lists_filter_by_state(endpoint: WebhookEndpoint, operator: Client) -> None:
     for _ in range(2):
-        webhooks.send_test(endpoint=endpoint, at=NOW)
+        webhooks.send_test(endpoint=endpoint, by=webhooks.By("test"), at=NOW)
     first, second = WebhookDelivery.objects.order_by("id")
     WebhookDelivery.objects.filter(pk=first.pk).update(given_up_at=NOW, next_attempt_at=None, attempts=9)
 

@@ -100,9 +100,8 @@ def live_through_everything(program: Program) -> None:
     use_coupons(program, at=NOW)
     pay_late(program, at=NOW)
     publish_alarm(program_id=program.pk, wrong_codes=1_000, at=NOW)
-    webhooks.send_test(
-        endpoint=webhooks.create(program=program, url="https://a.example", by=webhooks.By("ops"), at=NOW), at=NOW
-    )
+    endpoint = webhooks.create(program=program, url="https://a.example", by=webhooks.By("ops"), at=NOW)
+    webhooks.send_test(endpoint=endpoint, by=webhooks.By("ops"), at=NOW)
     assert deliver(NOW + 70 * DAY).failed == 0
 
 
