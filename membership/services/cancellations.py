@@ -1,7 +1,9 @@
 """The cancellation of a paid order: a refund of all that is left of it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from core.calendar import CLOCK_TOLERANCE
 from core.external_ids import find_flaw
 from core.models import Program
 from core.money import allocate
@@ -24,11 +26,11 @@ def refund_rest(
     """
     name = external_id or cancel_refund_id(order)
     locked = lock_order(program, order, fact=name)
-    lines, left = _read_rest(locked)
+    lines, left, starts = _read_rest(locked)
     is_left = bool(lines) or left > 0
     known = Refund.objects.filter(program=program, external_id=name, member=locked.member).first()
     if known is not None:
-        is_same = known.order_id == locked.pk and cancelled_at in (None, known.refunded_at)
+        is_same = known.order_id == locked.pk and _is_dated(known, cancelled_at, starts)
         if is_left or not is_same:
             raise FactConflict(kind="refund", external_id=name)
         return None
@@ -50,8 +52,18 @@ def refund_rest(
     )
 
 
-def _read_rest(order: Order) -> tuple[tuple[RefundLineInput, ...], int]:
-    """Return what is left of a locked order: its lines, and all its money, what is no line's included."""
+def _is_dated(known: Refund, cancelled_at: datetime | None, starts: Sequence[datetime]) -> bool:
+    """Tell whether a refund was told with an instant, if any. It is kept no earlier than what it brings back."""
+    if cancelled_at is None:
+        return True
+    return known.refunded_at == max([cancelled_at, *(at for at in starts if at <= cancelled_at + CLOCK_TOLERANCE)])
+
+
+def _read_rest(order: Order) -> tuple[tuple[RefundLineInput, ...], int, list[datetime]]:
+    """Return what is left of a locked order: its lines, and all its money, what is no line's included.
+
+    The third part is when its lines were paid or added.
+    """
     found = read([order.pk])[order.pk].work_out()
     lines = [found.lines[line.id] for line in found.order.lines]
     left = found.left_minor()
@@ -66,7 +78,7 @@ def _read_rest(order: Order) -> tuple[tuple[RefundLineInput, ...], int]:
         for line, amount in zip(lines, amounts, strict=True)
         if line.line.units > line.units or amount
     )
-    return told, left
+    return told, left, [line.since for line in found.order.lines]
 
 
 def _within(total: int, parts: list[int]) -> list[int]:

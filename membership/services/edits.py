@@ -6,11 +6,13 @@ is back when they are back too.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import QuerySet
 
+from core.calendar import CLOCK_TOLERANCE
 from core.models import Program
 from membership import locks
 from membership.fact_checks import Checked, check_edit, edit_refund_id
@@ -45,9 +47,11 @@ def record_edit(*, program: Program, edit: OrderEditInput, last: datetime | None
         return RecordedFacts(repeated=1)
     accept(checked)
     _check_order(edit, order)
+    # What a clock that is behind dated before the order is kept at the order's instant.
+    edit = replace(edit, edited_at=max(edit.edited_at, order.paid_at))
     member = order.member.external_id if order.member else ""
     batch = open_batch(program=program, members=[member], at=at)
-    _add(batch, order, checked)
+    _add(batch, order, replace(checked, told=edit))
     removal = _removal(edit, member)
     if removal is not None:
         with _told_as_edit(edit), first_refusal():
@@ -70,11 +74,11 @@ def lock_order(program: Program, external_id: str, *, fact: str) -> Order:
 
 
 def _check_order(edit: OrderEditInput, order: Order) -> None:
-    """Refuse an edit in another currency than the order's, before it, or after all of it has come back."""
+    """Refuse an edit in another currency than the order's, well before it, or after all of it has come back."""
     field, reason, code = "", "", ""
     if edit.currency != order.currency:
         field, reason, code = "currency", f"order {edit.order} was paid in {order.currency}", "wrong_currency"
-    elif edit.edited_at < order.paid_at:
+    elif edit.edited_at < order.paid_at - CLOCK_TOLERANCE:
         field, reason, code = "edited_at", f"order {edit.order} was paid later", "before_order"
     elif order.returned_at is not None and edit.edited_at > order.returned_at:
         field, reason, code = "", f"all of order {edit.order} has come back before", "order_returned"

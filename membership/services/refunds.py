@@ -1,13 +1,14 @@
 """Refunds and their lines on their way in."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 from django.db import connection
 
+from core.calendar import CLOCK_TOLERANCE
 from membership import locks
 from membership.fact_checks import Checked
 from membership.fact_inputs import BadFact, RefundInput
@@ -55,7 +56,7 @@ def record_refunds(batch: Batch, refunds: Submitted[RefundInput], *, is_bounded:
     _write_lines(new, rows, counted, refund_ids)
     returning.write(refund_ids)
     for key in refund_ids:
-        batch.note(key[1], new[key].told.refunded_at).refunds_minor += _total(rows[key], counted)
+        batch.note(key[1], rows[key].refunded_at).refunds_minor += _total(rows[key], counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _take(
 
 def _read(batch: Batch, refunds: Sequence[Checked[RefundInput]]) -> tuple[dict[str, int], Found]:
     """Lock the orders that refunds or their lines name, then read them: nothing comes back of them meanwhile."""
-    names = {name for r in refunds for name in (r.told.order, *(line[1] for line in r.lines)) if name}
+    names = {name for refund in refunds for name in _named(refund)}
     ids: dict[str, int] = {}
     if names:
         with connection.cursor() as cursor:
@@ -107,6 +108,11 @@ def _read(batch: Batch, refunds: Sequence[Checked[RefundInput]]) -> tuple[dict[s
         list(locks.lock_orders(list(ids.values())).values_list("pk"))
     named = {refund.told.external_id for refund in refunds}
     return ids, find(order_ids=ids.values(), program_id=batch.program.pk, names=named)
+
+
+def _named(refund: Checked[RefundInput]) -> Iterator[str]:
+    """Yield the orders that a refund or its lines name."""
+    yield from (name for name in (refund.told.order, *(line[1] for line in refund.lines)) if name)
 
 
 def _refuse_late(batch: Batch, refunds: Submitted[RefundInput], late: Mapping[Key, Checked[RefundInput]]) -> None:
@@ -134,26 +140,30 @@ def _check_orders(refund: Checked[RefundInput], member_id: int | None, orders: M
             refuse(field, f"order {name} is not recorded", "unknown_order")
         if order.member_id != member_id:
             refuse(field, f"order {name} belongs to another member", "other_member")
-        if told.refunded_at < order.paid_at:
+        if told.refunded_at < order.paid_at - CLOCK_TOLERANCE:
             refuse("refunded_at", f"order {name} was paid later", "before_order")
         if told.currency != order.currency:
             refuse("currency", f"order {name} was paid in {order.currency}", "wrong_currency")
 
 
 def _resolve(refund: Checked[RefundInput], member_id: int | None, orders: Mapping[str, PaidOrder]) -> ToldRefund:
-    """Return a refund with the ids of the orders and lines that it names."""
+    """Return a refund with the ids of the orders and lines that it names, and no earlier than those.
+
+    One that a clock which is behind dated before them is kept at their instant: nothing comes back before it is paid.
+    """
     told, lines = refund.told, []
+    refunded_at = max([told.refunded_at, *(orders[name].paid_at for name in _named(refund))])
     paid = {name: {line.external_id: line for line in orders[name].lines} for _, name, *_ in refund.lines if name}
     for index, (name, order, order_line, _, units, minor, program_minor) in enumerate(refund.lines):
         place: tuple[int | None, int | None] = (None, None)
         if order_line:
             line = _check_line(told, index, order, order_line, paid[order].get(order_line))
-            place = (orders[order].id, line.id)
+            place, refunded_at = (orders[order].id, line.id), max(refunded_at, line.since)
         lines.append(ToldLine(name, minor, units, *place, recorded_minor=program_minor or 0))
     return ToldRefund(
         external_id=told.external_id,
         member_id=member_id,
-        refunded_at=told.refunded_at,
+        refunded_at=refunded_at,
         currency=told.currency,
         amount_minor=told.amount_minor,
         order_id=orders[told.order].id if told.order else None,
@@ -167,7 +177,7 @@ def _check_line(told: RefundInput, index: int, order: str, name: str, line: Paid
     if line is None:
         field, reason = f"lines.{index}.order_line", f"order {order} has no line {name}"
         raise BadFact(field=field, external_id=told.external_id, reason=reason, code="unknown_line")
-    if told.refunded_at < line.since:
+    if told.refunded_at < line.since - CLOCK_TOLERANCE:
         reason = f"line {name} of order {order} was added later"
         raise BadFact(field="refunded_at", external_id=told.external_id, reason=reason, code="before_order")
     return line

@@ -10,12 +10,16 @@ from typing import Any
 
 from django.db import connection
 
+from core.calendar import CLOCK_TOLERANCE
 from storefront.replay.files import FILES, Problem, UnreadableFile, file_name, iter_rows, open_text
 
 # Rows per COPY: bounds the memory of the reader.
 COPY_ROWS = 20_000
 
 Progress = Callable[[str, int, int], None]
+
+# A refund may be dated so much before what it brings back: clocks differ.
+_TOLERANCE = f"interval '{int(CLOCK_TOLERANCE.total_seconds())} seconds'"
 
 # What one row cannot know of the others: (file, column, rows that are wrong with the reason). Checked in this order, so
 # that with --skip-bad a row whose owner was left out is left out too.
@@ -72,12 +76,12 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "refunds",
         "order_id",
-        """SELECT r.line, CASE WHEN o.order_id IS NULL THEN 'there is no order ' || r.order_id
+        f"""SELECT r.line, CASE WHEN o.order_id IS NULL THEN 'there is no order ' || r.order_id
             WHEN o.member_id <> r.member_id THEN 'order ' || r.order_id || ' is another member''s'
             ELSE 'order ' || r.order_id || ' was paid later' END
         FROM replay_refunds r LEFT JOIN replay_orders o USING (order_id)
         WHERE r.order_id <> ''
-            AND (o.order_id IS NULL OR o.member_id <> r.member_id OR o.ordered_at > r.refunded_at)""",
+            AND (o.order_id IS NULL OR o.member_id <> r.member_id OR o.ordered_at > r.refunded_at + {_TOLERANCE})""",  # noqa: S608 a constant of our own
     ),
     _LINE_OF_NO_REFUND,
     (
@@ -107,7 +111,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "refund_lines",
         "matched_line_id",
-        """SELECT l.line, CASE WHEN b.line_id IS NULL THEN 'there is no order line ' || l.matched_line_id
+        f"""SELECT l.line, CASE WHEN b.line_id IS NULL THEN 'there is no order line ' || l.matched_line_id
             WHEN o.member_id <> r.member_id THEN 'order line ' || l.matched_line_id || ' is another member''s'
             ELSE 'order line ' || l.matched_line_id || ' was paid later' END
         FROM replay_refund_lines l
@@ -115,7 +119,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
         LEFT JOIN replay_order_lines b ON b.line_id = l.matched_line_id
         LEFT JOIN replay_orders o ON o.order_id = b.order_id
         WHERE l.matched_line_id <> ''
-            AND (b.line_id IS NULL OR o.member_id <> r.member_id OR o.ordered_at > r.refunded_at)""",
+            AND (b.line_id IS NULL OR o.member_id <> r.member_id OR o.ordered_at > r.refunded_at + {_TOLERANCE})""",  # noqa: S608 a constant of our own
     ),
     (
         "refund_lines",
@@ -135,7 +139,15 @@ _EVENTS = """
     CREATE TEMP TABLE replay_events AS
     SELECT row_number() OVER (ORDER BY at, kind, id) AS n, kind, id, at FROM (
         SELECT 0 AS kind, order_id AS id, ordered_at AS at FROM replay_orders
-        UNION ALL SELECT 1, refund_id, refunded_at FROM replay_refunds) x"""
+        UNION ALL
+        SELECT 1, refund_id, greatest(refunded_at, paid.at) FROM replay_refunds LEFT JOIN (
+            SELECT refund_id, max(at) AS at FROM (
+                SELECT r.refund_id, o.ordered_at AS at FROM replay_refunds r JOIN replay_orders o USING (order_id)
+                UNION ALL
+                SELECT l.refund_id, o.ordered_at FROM replay_refund_lines l
+                JOIN replay_order_lines b ON b.line_id = l.matched_line_id
+                JOIN replay_orders o ON o.order_id = b.order_id) named
+            GROUP BY refund_id) paid USING (refund_id)) x"""
 
 
 @dataclass

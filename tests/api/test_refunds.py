@@ -24,7 +24,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"order": None, "lines": [back("a", 1, 100)]}, "invalid_value", "/lines/0/order"),
     ({"currency": "USD"}, "wrong_currency", "/currency"),
     ({"amount_minor": -5}, "invalid_request", "/amount_minor"),
-    ({"refunded_at": "2026-05-01T09:59:59Z"}, "before_order", "/refunded_at"),
+    ({"refunded_at": "2026-05-01T09:54:59Z"}, "before_order", "/refunded_at"),
     ({"refunded_at": "2026-05-10 10:00"}, "invalid_request", "/refunded_at"),
     ({"refunded_at": "2026-06-02T00:00:00Z"}, "in_future", "/refunded_at"),
 ]

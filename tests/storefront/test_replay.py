@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pytest_django import DjangoDbBlocker
 
 from config.environment import PROJECT
 from core.models import Program
-from membership.models import Member
+from membership.models import Member, Refund
 from tests.oracle import edge_cases
 from tests.oracle.replay import GBP_CUTS, USD_CUTS, compute
 
@@ -294,6 +295,25 @@ def test_an_unreadable_file_is_named_in_one_sentence(sound: Path, spoil: Callabl
     else:
         assert sentence.startswith(f"{path} cannot be read as gzipped CSV in UTF-8: ")
         assert len(sentence.splitlines()) == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("at", "is_taken"), [("09:59:58", True), ("09:55:00", True), ("09:54:59", False)])
+def test_a_refund_dated_a_little_before_its_order_counts_at_its_instant(
+    tmp_path: Path, at: str, is_taken: bool
+) -> None:
+    book = edge_cases._sound()
+    book.order("o4", "m1", "2020-01-01T10:00:00Z", (2, 2_000))
+    book.refund("r4", "m1", f"2020-01-01T{at}Z", ("o4.1", 1, 1_000), order_id="o4")
+    book.refund("r5", "m1", f"2020-01-01T{at}Z", ("o4.1", 1, 1_000))
+    book.write(tmp_path / "data")
+    if is_taken:
+        run(tmp_path / "data", USD)
+        kept = Refund.objects.filter(external_id__in=["r4", "r5"]).values_list("refunded_at", flat=True)
+        assert list(kept) == [datetime(2020, 1, 1, 10, tzinfo=UTC)] * 2
+    else:
+        assert "refunds.csv.gz, line 5, column order_id: order o4 was paid later" in refusal(tmp_path / "data")
+        assert Refund.objects.count() == 0
 
 
 @pytest.mark.django_db
