@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from core.definitions import Amounts, Code, Definition, Share
+from core.names import fold
 from core.timestamps import Instant
 
 MOST_SHARDS = 16
@@ -21,11 +22,6 @@ def _within_years(at: datetime) -> datetime:
 
 
 WindowBound = Annotated[Instant, AfterValidator(_within_years)]
-
-
-def fold(name: str) -> str:
-    """Return what is compared of a sku or a category: `Gift` in a basket is the `gift` that a coupon leaves out."""
-    return name.strip().casefold()
 
 
 class Percent(Definition):

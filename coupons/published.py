@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 
 from core.models import Program, VersionStatus
-from coupons.definitions import CouponTerms, fold
+from core.names import fold
+from coupons.definitions import CouponTerms
 from coupons.models import CouponDefinitionVersion
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)

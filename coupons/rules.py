@@ -7,9 +7,10 @@ from math import inf
 from typing import Any
 
 from core.money import BPS, allocate
+from core.names import fold
 from coupons.combination import Option
 from coupons.combining import Offer, combine
-from coupons.definitions import Amount, CouponTerms, FreeShipping, Percent, fold
+from coupons.definitions import Amount, CouponTerms, FreeShipping, Percent
 from coupons.shapes import Applied, Basket, Candidate, Evaluation, Line, RefusalReason, Refused, Shopper
 from coupons.thrift import Use
 

@@ -1,11 +1,13 @@
 """The shape of wallet policies and earn rules, in the program file and in the database."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from core.definitions import Amounts, Code, Definition, Money, Share
 from core.money import BPS
+from core.names import fold
 
 
 class Redemption(Definition):
@@ -99,7 +101,8 @@ class EarnRuleDefinition(Definition):
     Triggers: `order_line` (each line by itself), `activity` (one of `activity_kinds`).
     `tier_multiplier`: apply the tier's points multiplier, in one product and one floor.
     `once_per_day`: pays once per member, kind, subject (order or product) and local day; what is published anew does.
-    `minimum`: smaller amounts earn nothing. `tiers`, `skus`, `categories`, `channels`: empty means all.
+    `minimum`: smaller amounts earn nothing. `tiers`, `skus`, `categories`, `channels`: empty means all. Skus and
+    categories are compared as coupons compare them: `Gift` is `gift`.
     """
 
     wallet: Code
@@ -114,6 +117,11 @@ class EarnRuleDefinition(Definition):
     channels: tuple[str, ...] = ()
     activity_kinds: tuple[Code, ...] = ()
     once_per_day: bool = False
+
+    @cached_property
+    def goods(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The skus and categories that earn, as `fold` has them."""
+        return frozenset(map(fold, self.skus)), frozenset(map(fold, self.categories))
 
     @model_validator(mode="after")
     def _formula_fits_trigger(self) -> Self:

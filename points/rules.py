@@ -6,6 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from core.money import BPS, allocate
+from core.names import fold
 from points.definitions import EarnRuleDefinition, Fixed, PerAmount
 from points.models import AccrualReason, SourceKind
 
@@ -124,9 +125,10 @@ def excluded_buyer(definition: EarnRuleDefinition, context: Context) -> Exclusio
 
 def excluded_line(definition: EarnRuleDefinition, line: Line) -> Exclusion | None:
     """Return what keeps the rule from a line, None if nothing does."""
-    if definition.skus and line.sku not in definition.skus:
+    skus, categories = definition.goods
+    if skus and fold(line.sku) not in skus:
         return Exclusion.SKU
-    if definition.categories and line.category not in definition.categories:
+    if categories and fold(line.category) not in categories:
         return Exclusion.CATEGORY
     return None
 

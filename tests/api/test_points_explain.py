@@ -46,16 +46,16 @@ def test_an_order_explains_rule_basis_multiplier_floor_and_life(ann: Program, ap
     assert explain(api, "earn") == [
         "On 2026-01-11, order o1 earned 125 points.",
         (
-            "Line o1.1, GBP 80.50: the rule “One point per whole pound” (version 1) gives 1 point for each GBP 1.00. "
+            "Line o1.1, GBP 80.50: the rule “One point per pound” (version 1) gives 1 point for each GBP 1.00. "
             "It counts 1.25 times for the tier Silver, which was held then. "
             "That is 100.625, rounded down to 100 points."
         ),
         (
-            "Line o1.2, GBP 20.00: the rule “One point per whole pound” (version 1) gives 1 point for each GBP 1.00. "
+            "Line o1.2, GBP 20.00: the rule “One point per pound” (version 1) gives 1 point for each GBP 1.00. "
             "It counts 1.25 times for the tier Silver, which was held then. That is 25 points."
         ),
         (
-            "Line o1.3, GBP 0.50: the rule “One point per whole pound” (version 1) gives 1 point for each GBP 1.00. "
+            "Line o1.3, GBP 0.50: the rule “One point per pound” (version 1) gives 1 point for each GBP 1.00. "
             "It counts 1.25 times for the tier Silver, which was held then. That is 0.625, less than one point, so it "
             "earned nothing."
         ),
@@ -96,7 +96,7 @@ def test_a_refund_explains_share_lot_and_debt(ann: Program, api: Api) -> None:
         "On 2026-01-30, refund r1 took back 60 points.",
         (
             "Of line o1.1 of order o1, 3 of 4 units have come back. It had earned 80 points by the rule “One point per "
-            "whole pound” (version 1); the share of that is 60, rounded down."
+            "pound” (version 1); the share of that is 60, rounded down."
         ),
         "It took 31 points from those of order o1, usable until the end of 2027-01-10.",
         "29 points had been spent and became debt, which new points repay first.",
