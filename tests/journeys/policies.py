@@ -69,6 +69,23 @@ def _values(annotation: Any) -> Values:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
+def list_chosen(file: ProgramFile) -> set[tuple[str, Any]]:
+    """Return what a file chooses: every field by its path, with its value or the name of its shape."""
+    return {choice for section in get_type_hints(ProgramFile) for choice in _chosen(getattr(file, section), section)}
+
+
+def _chosen(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, tuple | list):
+        for one in value:
+            yield from _chosen(one, path)
+    elif isinstance(value, BaseModel):
+        yield path, type(value).__name__
+        for name in type(value).model_fields:
+            yield from _chosen(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, bool | str | int | NoneType):
+        yield path, value
+
+
 def list_pairs(policies: Mapping[str, Values]) -> set[Pair]:
     """Return every two values of different policies."""
     return {

@@ -21,7 +21,6 @@ LEFT_OUT = {
 # Beside the choices that are read from the types: numbers and parts of the file that may be left out.
 ADDED: dict[str, Values] = {
     "ladders.minimum_stay_days": (0, 9),
-    "ladders.tiers.stay": (False, True),
     "wallets.pending_days": (0, 2),
     "wallets.expiry_days": (None, 12),
     "referrals.return_days": (0, 5),
@@ -30,13 +29,15 @@ ENTRY, STAY = "ladders.tiers.entry.any_of.all_of", "ladders.tiers.stay.any_of.al
 AT_LEAST: dict[str, tuple[Any, Any]] = {
     "net_spend": ("100.00", "260.00"), "order_count": (2, 4), "credits": (3, 6), "active_days": (2, 4),
 }  # fmt: skip
-# Rows in which what comes late moves points both ways, often: what returned orders gave was earned with.
+# Rows in which what comes late moves points both ways, often: what returned orders gave was earned with. In them tiers
+# are kept by what reaches them.
 TELLING: list[Row] = [
     {
         "program.corrections": "both", "earn_rules.tier_multiplier": True, "earn_rules.formula": "PerAmount",
         "ladders.upgrade": "immediate", "ladders.evaluation.every": "day", "ladders.downgrade.when": when,
-        f"{ENTRY}.metric": metric, f"{ENTRY}.window": "RollingWindow", "ladders.tiers.stay": False,
-        "ladders.minimum_stay_days": 0, "wallets.expiry_days": None,
+        f"{ENTRY}.metric": metric, f"{ENTRY}.window": "RollingWindow", f"{STAY}.metric": None,
+        "ladders.minimum_stay_days": 0, "wallets.expiry_days": None, "wallets.pending_days": 2,
+        "wallets.rounding": "line", "wallets.clawback": "write_off",
     }
     for when, metric in (("never", "net_spend"), ("at_evaluation", "order_count"))
 ]  # fmt: skip
@@ -78,7 +79,7 @@ def _ladder(row: Row) -> dict[str, Any]:
     tiers: list[dict[str, Any]] = [{"code": "basic", "name": "Basic"}]
     for rank, (name, multiplier) in enumerate([("silver", "1.5"), ("gold", "2")]):
         tier = {"code": name, "name": name, "entry": _need(row, ENTRY, rank)}
-        if row["ladders.tiers.stay"]:
+        if row[f"{STAY}.metric"]:
             tier["stay"] = _need(row, STAY, rank)
         tiers.append(tier | {"benefits": {"points_multiplier": multiplier}})
     return {

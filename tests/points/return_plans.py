@@ -221,8 +221,7 @@ class Plan:
 
     def edit(self) -> None:
         random, order = self.random, self.order_of()
-        told = [one.at for one in self.world.refunds if one.of(order.key).says]
-        at = self.minute(max(order.paid_at, *told) + 1 if told else order.paid_at + 1)
+        at = self.minute(order.paid_at + 1)
         key = f"e{self.steps}"
         items = [self.item(in_points=True) for _ in range(random.randint(0, 2))]
         worth = [max(0, foreign(one.amount, self.currency, self.world.shop.currency)) for one in items]
