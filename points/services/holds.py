@@ -105,11 +105,14 @@ def give_back(
     reference: str,
     points: int,
     refund_id: int,
+    beside: int = 0,
     at: datetime,
 ) -> Posted:
     """Return points that were paid, after a refund: to the lots they came from, latest expiry first.
 
     What has expired meanwhile expires at once. A refund gives back once for each hold.
+
+    beside: how many were given back before, where they were too few and are given for a refund that had given already.
 
     Raises: InvalidPoints; UnknownHold; HoldSettled if fewer points were paid and not yet given back; UnknownAccount;
     IdempotencyKeyReused.
@@ -121,7 +124,7 @@ def give_back(
         kind=TransactionKind.GIVE_BACK,
         member_id=member_id,
         wallet_id=wallet_id,
-        key=f"give_back:{refund_id}:{reference}",
+        key=f"give_back:{refund_id}:{reference}" + (f":beside:{beside}" if beside else ""),
         effective_at=at,
         source_kind=SourceKind.REFUND,
         source_id=refund_id,

@@ -4,7 +4,7 @@ What has come back is membership's answer (`membership/returns.py`); a refund gi
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -98,6 +98,39 @@ def return_points(*, program: Program, returns: Returns, at: datetime) -> None:
                 refund_id=refund_id,
                 at=at,
             )
+
+
+def list_short(answers: Mapping[int, OrderReturned]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield orders with their wallets, the points given back and those due, where more are due.
+
+    answers: what came back of orders, by id. Points given back too many stay.
+    """
+    checkouts = {order_id: one for order_id, one in checkouts_of(answers).items() if one.points}
+    given = _read_given(list(checkouts.values()))
+    for order_id, checkout in sorted(checkouts.items()):
+        due = answers[order_id].points_of(line_points(checkout))
+        if checkout.wallet_id is not None and due > given.get(order_id, 0):
+            yield order_id, checkout.wallet_id, given.get(order_id, 0), due
+
+
+def give_short(*, program: Program, answers: Mapping[int, OrderReturned], refund_id: int, at: datetime) -> None:
+    """Give back what is due and was not, as of now, for the last refund.
+
+    Locks: the accounts of the orders' members; the caller has locked the orders.
+    Idempotency: what is given back is not due any more.
+    """
+    checkouts = checkouts_of(answers)
+    for order_id, wallet_id, given, due in list(list_short(answers)):
+        holds.give_back(
+            program=program,
+            member_id=answers[order_id].order.member_id or 0,
+            wallet_id=wallet_id,
+            reference=checkouts[order_id].ledger_reference,
+            points=due - given,
+            refund_id=refund_id,
+            beside=given,
+            at=at,
+        )
 
 
 def _read_given(checkouts: Sequence[Checkout]) -> dict[int, int]:
