@@ -166,8 +166,8 @@ class LineReturned:
 
     @property
     def left_minor(self) -> int:
-        """What of the line's amount neither came back nor was told to."""
-        return self.line.amount_minor - max(self.returned_minor, self.named_minor)
+        """What of the line's amount did not come back."""
+        return self.line.amount_minor - self.returned_minor
 
     @property
     def worth(self) -> Share:
@@ -215,10 +215,11 @@ class OrderReturned:
         """In money's worth."""
         return sum(line.named_points_minor for line in self.lines.values()) + self.spread_points_minor
 
-    def left_minor(self, at: datetime | None = None) -> int:
-        """Return what is left to be told of what was paid, or of what had been paid by an instant."""
+    @property
+    def left_minor(self) -> int:
+        """What is left to be told of what was paid."""
         paid = self.order.shipping_minor + sum(line.amount_minor for line in self.order.lines)
-        return max(0, (paid if at is None else self.order.paid_by(at)) - self.told_minor)
+        return max(0, paid - self.told_minor)
 
     @property
     def is_whole(self) -> bool:
@@ -296,6 +297,16 @@ def _spread_over(found: OrderReturned, pool: Sequence[LineReturned], shipping_mi
     found.spread_money_minor += money
     found.spread_points_minor += in_points
     return money + in_points
+
+
+def left_for(order: PaidOrder, parts: Sequence[RefundPart], at: datetime) -> int:
+    """Return how much a refund of an instant may still tell: no more than had been paid by then or by any later one.
+
+    parts: those known of all refunds, in the order of their dates.
+    """
+    instants = {at, *(part.refunded_at for part in parts if part.refunded_at > at)}
+    told = {instant: [part for part in parts if part.refunded_at <= instant] for instant in instants}
+    return max(0, min(order.paid_by(instant) - work_out(order, by).told_minor for instant, by in told.items()))
 
 
 def returned_since(order: PaidOrder, parts: Sequence[RefundPart]) -> datetime | None:

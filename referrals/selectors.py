@@ -73,7 +73,7 @@ def goods_left_minor(order: Order, *, until: datetime | None = None) -> int:
     """Return what is left of the goods of an order, without shipping and what was paid in points.
 
     Units: minor units of the program's currency, of which a line has its share of the whole order.
-    until: by the refunds and edits before that instant; left out, by all.
+    until: by the refunds and edits before that instant; left out, by all. What was paid with the order counts always.
     """
     known = order_returns.read([order.pk]).get(order.pk)
     if known is None or not known.order.amount_minor:
@@ -82,7 +82,7 @@ def goods_left_minor(order: Order, *, until: datetime | None = None) -> int:
     back = work_out(paid, [part for part in known.parts if until is None or part.refunded_at < until])
     left = 0
     for line in back.lines.values():
-        if until is None or line.line.since < until:
+        if until is None or line.line.since < until or line.line.since == paid.paid_at:
             goods = line.line.paid_in_money_minor
             left += goods - line.of_earned.of(goods)
     return left * paid.program_amount_minor // paid.amount_minor

@@ -14,7 +14,7 @@ from membership.fact_checks import Checked
 from membership.fact_inputs import BadFact, RefundInput
 from membership.order_returns import Found, Key, ToldLine, ToldRefund, find
 from membership.refusals import Submitted, accept
-from membership.returns import PaidLine, PaidOrder
+from membership.returns import PaidLine, PaidOrder, left_for
 from membership.services.batch import Batch, columns, copy_rows
 from membership.services.returning import Counted, Returning
 
@@ -217,10 +217,10 @@ def _check_amounts(refund: ToldRefund, returning: Returning) -> None:
     for order_id, part in returning.parts_of(refund):
         told[order_id] += part.amount_minor
     for order_id, amount in told.items():
-        found = returning.found(order_id)
-        left = min(found.left_minor(), found.left_minor(refund.refunded_at))
+        state = returning.orders[order_id]
+        left = left_for(state.order, state.parts, refund.refunded_at)
         if amount > left:
-            refuse("amount_minor", amount, left, f"order {found.order.external_id}")
+            refuse("amount_minor", amount, left, f"order {state.order.external_id}")
 
 
 def _insert(

@@ -1,5 +1,6 @@
 """Over HTTP a refund gives back no more than is left of what was paid, unless it says so."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -74,6 +75,35 @@ def test_what_an_edit_added_can_be_refunded_from_then_on(api: Api) -> None:
     assert_problem(
         api.post("orders/o1/edits", more | {"removed": removed}), 422, "more_than_paid", "/removed/0/amount_minor"
     )
+
+
+def test_a_refund_told_late_has_what_was_left_at_its_own_instant_and_later(api: Api) -> None:
+    """6,550 were paid, 6,000 more were added after the first refund; both are known before the earliest is told."""
+    hours = [(NOW + timedelta(hours=n)).isoformat() for n in range(-4, 0)]
+    told = {"external_id": "e1", "edited_at": hours[2], "currency": "GBP", "lines": [line("c", 1, 6_000)]}
+    assert api.post("orders/o1/edits", told).status == 201
+    assert api.post("refunds", refund("r2", amount_minor=4_000, lines=[], refunded_at=hours[1])).status == 201
+    assert api.post("refunds", refund("r3", amount_minor=5_000, lines=[], refunded_at=hours[3])).status == 201
+    late = refund("r1", amount_minor=2_551, lines=[], refunded_at=hours[0])
+    refused = api.post("refunds", late)
+    assert_problem(refused, 422, "more_than_paid", "/amount_minor")
+    assert reasons(refused)[0].startswith("2551 come back, but only 2550 are left of order o1")
+    assert api.post("refunds", late | {"amount_minor": 2_550}).status == 201
+    last = refund("r4", amount_minor=1_001, lines=[], refunded_at=hours[3])
+    assert reasons(api.post("refunds", last))[0].startswith("1001 come back, but only 1000 are left")
+    assert api.post("refunds", last | {"amount_minor": 1_000}).status == 201
+    assert api.get("orders/o1").json["status"] == "returned"
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(minutes=2)])
+def test_a_cancellation_comes_after_the_refunds_of_its_instant(api: Api, ahead: timedelta) -> None:
+    """Ids would put `o1:cancel` before `r1`, which would then have given back something else."""
+    first = refund("r1", amount_minor=6_000, lines=[], refunded_at=(NOW + ahead).isoformat())
+    assert api.post("refunds", first).status == 201
+    for status in (201, 200):
+        assert api.post("orders/o1/cancel", {}).status == status
+    told = [(one["external_id"], one["money_minor"]) for one in api.get("orders/o1").json["refunds"]]
+    assert told == [("r1", 6_000), ("o1:cancel", 550)]
 
 
 def test_goodwill_is_recorded_and_takes_nothing(api: Api, program: Program) -> None:

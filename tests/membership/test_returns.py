@@ -14,6 +14,7 @@ from membership.returns import (
     PaidOrder,
     RefundPart,
     count_against_spend,
+    left_for,
     returned_since,
     work_out,
 )
@@ -77,7 +78,7 @@ def test_an_order_of_free_lines_is_back_with_its_units() -> None:
 def test_what_is_told_above_a_line_comes_back_of_no_other() -> None:
     found = work_out(order(line(1, 100), line(2, 200)), [part("r", 300, of=1)])
     assert [one.returned_minor for one in found.lines.values()] == [100, 0]
-    assert (found.money_minor, found.told_minor, found.left_minor()) == (100, 100, 200)
+    assert (found.money_minor, found.told_minor, found.left_minor) == (100, 100, 200)
 
 
 def test_a_sum_is_spread_over_the_lines_of_its_own_instant() -> None:
@@ -130,8 +131,8 @@ def check_history(random: Random) -> None:
     since = model.returned_at(paid, refunds)
     assert returned_since(here, parts) == (None if since is None else NOW + since * HOUR)
     at = random.randint(0, 16)
-    assert found.left_minor() == model.left_of_order(paid, refunds)
-    assert found.left_minor(NOW + at * HOUR) == model.left_of_order(paid, refunds, at)
+    assert found.left_minor == model.left_of_order(paid, refunds)
+    assert left_for(here, parts, NOW + at * HOUR) == model.left_for_refund(paid, refunds, at)
 
 
 def test_the_answer_is_that_of_the_model() -> None:

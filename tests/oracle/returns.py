@@ -263,6 +263,13 @@ def left_of_order(order: Order, refunds: Iterable[Refund], at: int | None = None
     return max(0, order.paid(at) - told)
 
 
+def left_for_refund(order: Order, refunds: Sequence[Refund], at: int) -> int:
+    """What a refund dated `at` may still tell: by then and by every later one no more is told than had been paid."""
+    instants = {at, *(refund.at for refund in refunds if refund.at > at)}
+    known = {instant: [refund for refund in refunds if refund.at <= instant] for instant in instants}
+    return min(left_of_order(order, by, instant) for instant, by in known.items())
+
+
 def left_of_line(order: Order, key: str, refunds: Iterable[Refund]) -> int:
     """ "of the line it names, where only what refunds named of that line counts" """
     line = next(line for line in order.lines if line.key == key)
@@ -290,7 +297,7 @@ def _refused_by_order(order: Order, refunds: Sequence[Refund], part: Part) -> Re
         left = left_of_line(order, line.key, refunds)
         if part.amounts.get(line.key, 0) > left:
             return Refusal("more_than_paid", left, line.key)
-    left = min(left_of_order(order, refunds), left_of_order(order, refunds, part.place[0]))
+    left = left_for_refund(order, refunds, part.place[0])
     return Refusal("more_than_paid", left) if part.told > left else None
 
 

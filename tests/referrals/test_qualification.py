@@ -55,6 +55,17 @@ def test_both_sides_are_rewarded_after_the_return_window(pair: Pair) -> None:
     assert rewards_of(ben) == [("order", 0, 200, "paid")]
 
 
+@pytest.mark.parametrize("days", [0, 1])
+def test_both_sides_are_rewarded_as_soon_as_the_return_window_is_over(days: int) -> None:
+    program = make_shop(return_days=days)
+    ann, ben = enroll(program, "ann", "ben")
+    referral = bring(ann, ben)
+    buy(ben, "o1", 5_000)
+    settle(program, NOW + DAY + days * DAY)
+    referral.refresh_from_db()
+    assert (referral.state, points_of(ann), points_of(ben)) == ("qualified", 500, 200)
+
+
 def test_an_order_below_the_minimum_brings_nothing_and_a_later_one_does(pair: Pair) -> None:
     program, ann, ben, _ = pair
     buy(ben, "o1", 1_999)
