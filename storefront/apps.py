@@ -8,4 +8,4 @@ class StorefrontConfig(AppConfig):
 
     def ready(self) -> None:
         """Load the subscribers, which register themselves."""
-        from storefront import subscribers  # noqa: F401 only after the models are loaded
+        from storefront import markets, subscribers  # noqa: F401 only after the models are loaded

@@ -9,10 +9,11 @@ from django.contrib.auth.models import User
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db.models import Q
-from django.forms.models import BaseInlineFormSet
+from django.forms.models import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext
+from pydantic import ValidationError as ValidationErrors
 from unfold.admin import TabularInline
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -22,6 +23,7 @@ from core.admin.ground import (
     never,
 )
 from core.models import Market, Program
+from core.program_section import MarketEntry
 from core.services import audit
 from core.services.markets import MarketInUse, require_unused
 
@@ -44,8 +46,24 @@ class MarketForms(BaseInlineFormSet):  # type: ignore[type-arg]
                     raise ValidationError(text % told) from error
 
 
+class MarketForm(ModelForm):  # type: ignore[type-arg]
+    """A market as a program file may have it: one reader says what is wrong."""
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what a program file would not take, at its field."""
+        told: dict[str, Any] = super().clean() or self.cleaned_data
+        if not self.errors:
+            try:
+                MarketEntry.model_validate({name: told[name] for name in MarketEntry.model_fields})
+            except ValidationErrors as error:
+                for mistake in error.errors():
+                    self.add_error(str(mistake["loc"][0]), mistake["msg"].removeprefix("Value error, "))
+        return told
+
+
 class MarketInline(TabularInline):  # type: ignore[misc]
     model = Market
+    form = MarketForm
     formset = MarketForms
     extra = 0
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget}}

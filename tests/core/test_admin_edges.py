@@ -1,6 +1,7 @@
 """The edges of the admin: refused, missing and broken pages, odd addresses, histories, searches, markets in use."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from core.services import audit
 from membership.models import Member, Order
 from points.models import LedgerTransaction
 from points.services import operations
+from storefront.models import Checkout
 from tests.storefront.operators import NOW, log_in, make_operator, make_shop, member, wallet
 
 
@@ -161,38 +163,76 @@ def test_the_dashboard_keeps_its_languages_apart(shop: Program, boss: Client) ->
     assert "Earned" not in chinese
 
 
-def test_a_market_in_use_is_neither_removed_nor_renamed(shop: Program, boss: Client) -> None:
-    used = Market.objects.create(
-        program=shop, code="uk", currency="GBP", time_zone="Europe/London", locales=["en"], countries=["GB"]
+def make_market(shop: Program, code: str = "uk", currency: str = "GBP") -> Market:
+    return Market.objects.create(
+        program=shop, code=code, currency=currency, time_zone="Europe/London", locales=["en"], countries=["GB"]
     )
-    free = Market.objects.create(
-        program=shop, code="de", currency="EUR", time_zone="Europe/Berlin", locales=["de"], countries=["DE"]
-    )
-    Order.objects.filter(external_id="late").update(market="uk")
+
+
+def save_markets(boss: Client, shop: Program, *forms: tuple[Market, dict[str, str]]) -> Any:
+    """Save the program's page with changes of its markets."""
     url = reverse("admin:core_program_change", args=[shop.pk])
+    data = {"name": "Shop", "markets-TOTAL_FORMS": len(forms), "markets-INITIAL_FORMS": len(forms)}
+    for n, (market, changes) in enumerate(forms):
+        fields = {
+            "id": market.pk, "program": shop.pk, "code": market.code, "currency": market.currency,
+            "time_zone": market.time_zone, "locales": ",".join(market.locales),
+            "countries": ",".join(market.countries), **changes,
+        }  # fmt: skip
+        data |= {f"markets-{n}-{name}": value for name, value in fields.items()}
+    for formset in boss.get(url).context["inline_admin_formsets"]:
+        prefix = formset.formset.prefix
+        data = {f"{prefix}-TOTAL_FORMS": 0, f"{prefix}-INITIAL_FORMS": 0} | data
+    return boss.post(url, data)
 
-    def send(*forms: tuple[Market, dict[str, str]]) -> Any:
-        data = {"name": "Shop", "markets-TOTAL_FORMS": len(forms), "markets-INITIAL_FORMS": len(forms)}
-        for n, (market, changes) in enumerate(forms):
-            fields = {
-                "id": market.pk, "program": shop.pk, "code": market.code, "currency": market.currency,
-                "time_zone": market.time_zone, "locales": ",".join(market.locales),
-                "countries": ",".join(market.countries), **changes,
-            }  # fmt: skip
-            data |= {f"markets-{n}-{name}": value for name, value in fields.items()}
-        for formset in boss.get(url).context["inline_admin_formsets"]:
-            prefix = formset.formset.prefix
-            data = {f"{prefix}-TOTAL_FORMS": 0, f"{prefix}-INITIAL_FORMS": 0} | data
-        return boss.post(url, data)
 
+def test_a_market_in_use_is_neither_removed_nor_renamed(shop: Program, boss: Client) -> None:
+    used, free = make_market(shop), make_market(shop, "de", "EUR")
+    Order.objects.filter(external_id="late").update(market="uk")
     for changes in ({"code": "gb"}, {"DELETE": "on"}):
-        page = send((used, changes))
+        page = save_markets(boss, shop, (used, changes))
         assert page.status_code == 200
         assert "Market uk keeps its code and stays: orders name it." in page.content.decode()
-    saved = send((used, {"currency": "EUR"}), (free, {"DELETE": "on"}))
+    saved = save_markets(boss, shop, (used, {"currency": "EUR"}), (free, {"DELETE": "on"}))
     assert saved.status_code == 302, saved.context["errors"]
     assert list(Market.objects.values_list("code", "currency")) == [("uk", "EUR")]
     assert AuditEntry.objects.filter(action="program.edited").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "is_refused"), [("quoted", True), ("held", True), ("lapsed", True), ("released", False)]
+)
+def test_a_market_of_a_checkout_that_may_be_paid_keeps_its_code(
+    shop: Program, boss: Client, state: str, is_refused: bool
+) -> None:
+    used = make_market(shop)
+    Checkout.objects.create(
+        program=shop, market="uk", currency="GBP", basket={}, price={}, digest=b"", amount_minor=0, state=state,
+        quoted_at=NOW, lapses_at=NOW + timedelta(minutes=15), held_at=None if state == "quoted" else NOW,
+        closed_at=NOW if state in ("released", "lapsed") else None,
+    )  # fmt: skip
+    page = save_markets(boss, shop, (used, {"code": "gb"}))
+    assert page.status_code == (200 if is_refused else 302)
+    assert is_refused == ("stays: checkouts name it." in page.content.decode())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("currency", "XXZ", "no currency code of ISO 4217"),
+        ("time_zone", "Mars/Base", "no time zone of the IANA database"),
+        ("countries", "GB,ZZ", "no country code of ISO 3166"),
+    ],
+)
+def test_a_market_has_what_a_program_file_may_say(
+    shop: Program, boss: Client, field: str, value: str, reason: str
+) -> None:
+    market = make_market(shop)
+    page = save_markets(boss, shop, (market, {field: value}))
+    assert page.status_code == 200
+    assert reason in page.content.decode()
+    assert save_markets(boss, shop, (market, {})).status_code == 302
+    assert Market.objects.values_list("currency", "time_zone").get() == ("GBP", "Europe/London")
 
 
 PATTERN = re.compile(r'pattern=(r?"[^\n]*?")[,)]')
