@@ -72,10 +72,10 @@ class PostingAnswer(Answer):
 class AdjustmentRequestAnswer(Answer):
     """An adjustment above the wallet's `approval_above`: it waits for a second person, then it is posted or rejected.
 
-    `seq`: of the posting, once it is approved.
+    `seq`: of the posting, once it is approved. `id`: null in a dry run, which leaves no request.
     """
 
-    id: UUID
+    id: UUID | None
     state: RequestState
     points: int
     debt: bool
@@ -162,7 +162,7 @@ class AdjustmentsView(_DecisionView):
                 reason=body.reason, debt=body.debt, decided_by=self.actor, idempotency_key=self.posting_key, at=self.at,
             )  # fmt: skip
             if isinstance(made, AdjustmentRequest):
-                return Response(show_request(made), 202)
+                return Response(show_request(made) | ({"id": None} if query.dry_run else {}), 202)
             return self.answer(made, dry_run=query.dry_run)
 
 

@@ -266,6 +266,21 @@ def test_a_dry_run_of_a_late_order_says_what_is_missing_and_takes_nothing(
     assert (written(), balance(program), states()["checkouts"]) == (before, balances, ["lapsed"])
 
 
+@pytest.mark.parametrize("is_swept", [True, False])
+def test_who_releases_what_has_lapsed_gives_up_no_payment_made_in_time(
+    program: Program, api: Api, clock: Clock, is_swept: bool
+) -> None:
+    checkout = held(api)
+    order = order_of(checkout, paid_at=(NOW + MINUTE).isoformat())
+    clock(LATER)
+    if is_swept:
+        holding.end_lapsed(at=LATER)
+    released = api.post(f"checkouts/{checkout['id']}/release")
+    assert (released.status, released.json["state"]) == (200, "lapsed")
+    assert balance(program).held == 0
+    assert api.post("orders", order).status == 201
+
+
 # --- what is refused -------------------------------------------------------------------------------------------
 
 

@@ -34,9 +34,16 @@ BAD = {
     "a place": ".",
     "the place above": "..",
     "the word for batches": "batch",
+    "a control character of Latin-1": "a\x85b",
 }
 REPLAYED = BAD | {"a tab": "a\tb", "a line end": "a\n"}
-UNREADABLE = {"nothing": "", "a tab": "a\tb", "a line end": "a\n", "a DEL": "a\x7f", "too long": "x" * 201}
+UNREADABLE = {
+    "nothing": "",
+    "a tab": "a\tb",
+    "a line end": "a\n",
+    "a DEL": "a\x7f",
+    "too long": "x" * 201,
+}
 
 
 def path_of(name: str) -> str:

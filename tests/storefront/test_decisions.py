@@ -249,6 +249,8 @@ def test_a_key_waits_too(limits: Program) -> None:
     made = api_keys.issue(program=limits, scopes=[Scope.POINTS_ADJUST], name="till", actor="test", at=START)
     api = Api(made.text)
     path = "members/m0/points/points/adjustments"
+    dry = api.post(path, {"points": 101, "reason": "sorry"}, key="k0", query={"dry_run": "true"})
+    assert (dry.status, dry.json["state"], dry.json["id"]) == (202, "waiting", None)
     answer = api.post(path, {"points": 101, "reason": "sorry"}, key="k1")
     assert (answer.status, answer.json["state"], answer.json["seq"]) == (202, "waiting", None)
     request = AdjustmentRequest.objects.get()

@@ -148,7 +148,7 @@ def _set_aside(program: Program, checkout: Checkout, quoted: Quote, at: datetime
 
 @transaction.atomic
 def release(*, program: Program, public_id: UUID, at: datetime) -> Moved:
-    """Give up a checkout that is not paid, and free what it holds. One that has ended like this is left as it is.
+    """Give up a checkout that is not paid, and free what it holds. One whose time is over has lapsed, swept or not.
 
     Raises: CheckoutRefused.
     Locks: the checkout, then coupons and points.
@@ -158,7 +158,7 @@ def release(*, program: Program, public_id: UUID, at: datetime) -> Moved:
         raise CheckoutRefused("checkout_already_paid", "an order has paid this checkout")
     if checkout.closed_at is not None:
         return Moved(checkout, is_new=False)
-    _end(program, checkout, CheckoutState.RELEASED, at)
+    _end(program, checkout, CheckoutState.RELEASED if at < checkout.lapses_at else CheckoutState.LAPSED, at)
     return Moved(checkout, is_new=True)
 
 
