@@ -116,7 +116,7 @@ _SENTENCES = {
         "%(coupon)s needs goods for %(threshold_minor)s: the basket is %(missing_minor)s short."
     ),
     RefusalReason.NO_EFFECT: _("%(coupon)s finds nothing to take off."),
-    RefusalReason.SAME_COUPON: _("%(coupon)s is used once in an order: this one is kept for another."),
+    RefusalReason.SAME_COUPON: _("%(coupon)s is used once in an order."),
     RefusalReason.WORTH_THE_SAME: _("%(coupon)s is worth the same as %(with)s here, and is kept for another order."),
     RefusalReason.STACKS_WITH_BETTER: _("%(coupon)s cannot be used beside %(with)s, which is worth more."),
     RefusalReason.EXCLUSIVE_WITH_BETTER: _("%(coupon)s cannot be combined with %(with)s, which is worth more."),

@@ -14,7 +14,7 @@ class Redemption(Definition):
     """What points are worth when they are used.
 
     `step`: points are used in multiples of it; `worth`: what one step pays, by currency (one that is not named takes no
-    points). `minimum`: fewer points are not used at a time. `maximum_share`: of what is to be paid.
+    points). `minimum`: fewer points are not used at a time. `maximum_share`: of what is to be paid for the goods.
     """
 
     step: Annotated[int, Field(ge=1, le=1_000_000)]

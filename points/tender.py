@@ -89,7 +89,7 @@ def _why(reason: TenderReason, terms: Redemption | None, currency: str) -> str:
         TenderReason.CURRENCY_NOT_COVERED: _("Points pay nothing in %(currency)s."),
         TenderReason.BELOW_MINIMUM: _("At least %(minimum)s points are used at a time."),
         TenderReason.NOT_AVAILABLE: _("No more points can be used now."),
-        TenderReason.ABOVE_SHARE: _("Points pay at most %(share)s of what is to be paid."),
+        TenderReason.ABOVE_SHARE: _("Points pay at most %(share)s of the goods."),
         TenderReason.NO_WHOLE_STEP: _("Points are used in steps of %(step)s."),
     }
     return texts[reason] % told

@@ -44,10 +44,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an action did: the sentence that says so, and what it changed."""
+    """What an action did: the sentence that says so, and what it changed. is_request: it only asked for it."""
 
     message: str
     changes: tuple[Change, ...]
+    is_request: bool = False
 
 
 class MemberActionForm(forms.Form):

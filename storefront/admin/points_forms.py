@@ -49,7 +49,8 @@ class _PointsForm(MemberActionForm):
         except IdempotencyKeyReused as error:
             raise Refused(gettext("This form was sent before with other content. Open it again.")) from error
         if isinstance(posted, AdjustmentRequest):
-            return Effect(gettext("This is above the limit of the wallet: somebody else has to approve it."), ())
+            text = gettext("This is above the limit of the wallet: somebody else has to approve it.")
+            return Effect(text, (), is_request=True)
         wallet, points = self.cleaned_data["wallet"], self.cleaned_data["points"]
         text = (
             ngettext("Gave %(points)s point (%(wallet)s).", "Gave %(points)s points (%(wallet)s).", points)

@@ -107,7 +107,7 @@ def test_terms_that_cannot_be_meant_are_refused(change: dict[str, Any], message:
         (Tender(200, 2_00), ["200 points pay GBP 2.00."]),
         (
             Tender(200, 2_00, TenderReason.ABOVE_SHARE),
-            ["200 points pay GBP 2.00.", "Points pay at most 50% of what is to be paid."],
+            ["200 points pay GBP 2.00.", "Points pay at most 50% of the goods."],
         ),
         (
             Tender(0, 0, TenderReason.BELOW_MINIMUM),

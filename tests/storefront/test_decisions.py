@@ -325,6 +325,17 @@ def test_goodwill_given_side_by_side_does_not_pass_the_limit(tmp_path: Path) -> 
     assert sum(given) == 2
 
 
+def test_the_preview_of_what_waits_says_so_and_asks_for_nothing(limits: Program) -> None:
+    member = Member.objects.get(program=limits, external_id="m0")
+    ada = log_in(make_operator("ada", "membership.view_member", "points.adjust_points"))
+    wallet_id = Wallet.objects.get(program=limits, code="points").pk
+    form = {"wallet": wallet_id, "points": 101, "reason": "sorry", "key": "0190b5a0-0000-7000-8000-000000000009"}
+    page = ada.post(reverse("admin:membership_member_adjust_points", args=[member.pk]), form)
+    assert "somebody else has to approve it" in page.content.decode()
+    assert "Nothing that is shown here" not in page.content.decode()
+    assert not AdjustmentRequest.objects.exists()
+
+
 def test_support_gives_goodwill_on_the_members_page(limits: Program) -> None:
     sue = make_operator("sue", "membership.view_member", "points.give_goodwill")
     member, wallet = Member.objects.get(program=limits), Wallet.objects.get(program=limits, code="points")
