@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.translation import gettext
@@ -68,10 +68,17 @@ class DraftAdmin(ReadOnlyAdmin):
     """A page of what is versioned, with the way from draft to published version."""
 
     kind: Kind
+    search_fields = ("code",)
+    search_help_text = _("Part of the code or of the name")
     actions_detail: tuple[str, ...] = ("new_draft", "edit_draft", "publish_draft")
 
     def audit_targets(self, row: Any) -> list[str]:
         return [self.kind.target(row)]
+
+    def search_condition(self, term: str) -> Q:
+        """Find by the code, or by a name that any version has: definitions are few."""
+        named = self._versions().filter(definition__name__icontains=term)
+        return Q(code__icontains=term) | Q(pk__in=named.values("owner_id"))
 
     def get_effects(self, _owner: Any, _at: datetime) -> list[Any]:
         """Return in sentences whom and what publishing affects, and from when."""
@@ -80,13 +87,13 @@ class DraftAdmin(ReadOnlyAdmin):
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         """Offer a new draft where there is none, else that draft."""
         found = super().get_actions_detail(request, object_id)
-        has_draft = self._drafts().filter(owner_id=object_id).exists()
+        has_draft = self._versions().filter(status="draft", owner_id=object_id).exists()
         hidden = ("_new_draft",) if has_draft else ("_edit_draft", "_publish_draft")
         return [action for action in found if not action.action_name.endswith(hidden)]
 
-    def _drafts(self) -> Any:
+    def _versions(self) -> Any:
         model: Any = self.model._meta.get_field("versions").related_model
-        return model._default_manager.filter(status="draft")
+        return model._default_manager.all()
 
     @pages.button(_("New draft"), url_path="new-draft", permission=DRAFT, icon="edit_note")
     def new_draft(self, request: HttpRequest, object_id: str) -> HttpResponse:

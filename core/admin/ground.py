@@ -75,12 +75,13 @@ class ListAdmin(HistoryMixin, ModelAdmin):  # type: ignore[misc]
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by one condition that an index answers, instead of words in any column."""
+        """Search by one condition that an index answers, instead of words in any column; only where a box is offered."""
         term = search_term.strip()
-        return (queryset.filter(self.search_condition(term)) if term else queryset), False
+        is_sought = term and self.search_fields
+        return (queryset.filter(self.search_condition(term)) if is_sought else queryset), False
 
     def search_condition(self, term: str) -> Q:
-        """Return what a row must satisfy to be found."""
+        """Return what a row must satisfy to be found. Every page with `search_fields` says it."""
         raise NotImplementedError
 
 

@@ -73,6 +73,8 @@ class WebhookEndpointAdmin(StateColumn, ReadOnlyAdmin):
     list_display = ("url", "program", "state", "failing_since", "created_at")
     list_select_related = ("program",)
     list_filter = ("program", ("disabled_at", admin.EmptyFieldListFilter))
+    search_fields = ("url",)
+    search_help_text = _("Part of the address or of the description")
     ordering = ("id",)
     fields = (
         *(
@@ -89,6 +91,9 @@ class WebhookEndpointAdmin(StateColumn, ReadOnlyAdmin):
     )
     actions_list = ("create",)
     actions_detail = ("deliveries", "edit", "test", "rotate", "disable", "enable")
+
+    def search_condition(self, term: str) -> Q:
+        return Q(url__icontains=term) | Q(description__icontains=term)
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         """Offer what the endpoint's state allows."""
@@ -271,10 +276,15 @@ class WebhookDeliveryAdmin(StateColumn, ReadOnlyAdmin):
     list_display_links = ("shown_event",)
     list_select_related = ("event", "endpoint")
     list_filter = (DeliveryStateFilter, "endpoint")
+    search_fields = ("event__number",)
+    search_help_text = _("Number of the event")
     ordering = ("-id",)
     fields = ("event", "endpoint", "shown_state", "attempts", "next_attempt_at", "delivered_at", "given_up_at")
     inlines = [AttemptInline]
     actions_detail = ("replay",)
+
+    def search_condition(self, term: str) -> Q:
+        return Q(event__in=Event.objects.filter(_numbered(term)))
 
     @admin.display(description=_("Event"))
     def shown_event(self, delivery: WebhookDelivery) -> str:
@@ -300,6 +310,12 @@ class WebhookDeliveryAdmin(StateColumn, ReadOnlyAdmin):
             lambda: webhooks.replay(delivery=delivery, by=_by(request), at=timezone.now()),
             _("The event is on its way."),
         )  # fmt: skip
+
+
+def _numbered(term: str) -> Q:
+    """Return what an event of that number satisfies. The programs let an index answer."""
+    programs = list(Program.objects.values_list("id", flat=True))
+    return Q(program_id__in=programs, number=int(term)) if term.isdecimal() and len(term) < 19 else Q(pk__in=[])
 
 
 class EventTypeFilter(admin.SimpleListFilter):
@@ -338,8 +354,7 @@ class EventAdmin(ReadOnlyAdmin):
     inlines = [EventDeliveryInline]
 
     def search_condition(self, term: str) -> Q:
-        programs = list(Program.objects.values_list("id", flat=True))
-        return Q(program_id__in=programs, number=int(term)) if term.isdecimal() and len(term) < 19 else Q(pk__in=[])
+        return _numbered(term)
 
     @admin.display(description=_("Data"))
     def shown_data(self, event: Event) -> SafeString | str:

@@ -27,6 +27,8 @@ from membership.models import Member
 class CodeBatchAdmin(StateColumn, ReadOnlyAdmin):
     list_display = ("number", "definition", "progress", "state", "requested_by", "requested_at")
     list_select_related = ("definition",)
+    search_fields = ("definition__code",)
+    search_help_text = _("Part of the coupon's code")
     fields = (
         *("definition", "prefix", "progress", "shown_state", "requested_by", "requested_at"),
         *("finished_at", "stopped_at"),
@@ -35,6 +37,9 @@ class CodeBatchAdmin(StateColumn, ReadOnlyAdmin):
 
     def audit_targets(self, row: Any) -> list[str]:
         return [f"coupon {row.definition.code}"]
+
+    def search_condition(self, term: str) -> Q:
+        return Q(definition__code__icontains=term)
 
     @admin.display(description=_("Batch"))
     def number(self, batch: CodeBatch) -> int:

@@ -117,8 +117,7 @@ def _pages() -> Iterator[tuple[type[Model], str]]:
 def test_every_list_search_and_detail_page_opens_with_few_queries(program: Program, operator: Client) -> None:
     for model, name in _pages():
         urls = [reverse(f"{name}_changelist")]
-        if admin.site._registry[model].search_fields:
-            urls += [f"{urls[0]}?q=ann", f"{urls[0]}?q=nobody%25_%27"]
+        urls += [f"{urls[0]}?q=ann", f"{urls[0]}?q=nobody%25_%27"]
         first = model._default_manager.order_by("pk").last()
         assert first is not None, f"the fixture has no {model.__name__}"
         urls.append(reverse(f"{name}_change", args=[first.pk]))

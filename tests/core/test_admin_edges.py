@@ -14,13 +14,16 @@ from django.urls import reverse
 
 from analytics.services import wallet_days
 from config.environment import PROJECT
+from core.admin.filters import DayRangeFilter
 from core.models import AuditEntry, Market, Program
 from core.patterns import has_words, say_pattern
 from core.services import audit
+from coupons.models import CouponDefinition
 from membership.models import Member, Order
 from points.models import LedgerTransaction
 from points.services import operations
 from storefront.models import Checkout
+from tests.coupons.giving import publish
 from tests.storefront.operators import NOW, log_in, make_operator, make_shop, member, wallet
 
 
@@ -77,14 +80,33 @@ def test_a_form_without_its_token_is_refused_in_the_frame(shop: Program) -> None
     assert "the form has waited too long" in page.content.decode()
 
 
-ODD = ("?q=%00", "?program__id__exact=word", "?kind__exact=word", "?wallet__id__exact=99999999999999999999", "?p=word")
+ODD = (
+    *("?q=%00", "?q=anything", "?q=%25_%5C%27", "?q=7", "?p=word", "?p=99999", "?p=-1", "?o=99", "?e=1", "?all=", "?no=1"),
+    *("?program__id__exact=word", "?kind__exact=word", "?wallet__id__exact=99999999999999999999"),
+)
+ODD_VALUES = ("word", "99999999999999999999")
+ODD_DAYS = ("9999-12-31", "0001-01-01")
+
+
+def _odd_filters(page: Any) -> list[str]:
+    """Return what the filters of a list cannot mean."""
+    odd = []
+    for told in page.list_filter:
+        field, kind = told if isinstance(told, tuple) else (told, told)
+        name = getattr(kind, "parameter_name", None) or str(field)
+        if isinstance(kind, type) and issubclass(kind, DayRangeFilter):
+            odd += [f"?{name}_{end}={day}" for end in ("from", "to") for day in ODD_DAYS]
+        else:
+            ends = ("", "__exact", "__id__exact", "__isempty")
+            odd += [f"?{name}{end}={value}" for end in ends for value in ODD_VALUES]
+    return odd
 
 
 def test_no_address_is_an_error_of_ours(shop: Program, boss: Client) -> None:
     wrong = []
     for model, page in admin.site._registry.items():
         name = f"{model._meta.app_label}_{model._meta.model_name}"
-        lists = [reverse(f"admin:{name}_changelist") + odd for odd in ODD]
+        lists = [reverse(f"admin:{name}_changelist") + odd for odd in (*ODD, *_odd_filters(page))]
         named = [pattern for pattern in page.get_urls() if getattr(pattern, "name", None)]
         keyed = [(pattern.name, ["WORD"] * len(pattern.pattern.converters)) for pattern in named]
         rows = [
@@ -93,6 +115,21 @@ def test_no_address_is_an_error_of_ours(shop: Program, boss: Client) -> None:
         ]  # fmt: skip
         wrong += [(url, status) for url in (*lists, *rows) if (status := boss.get(url).status_code) >= 500]
     assert wrong == []
+
+
+def test_definitions_are_found_by_part_of_code_or_name_in_any_case(shop: Program, boss: Client) -> None:
+    def found(page: str, term: str) -> list[str]:
+        url = reverse(f"admin:{page}_changelist")
+        return sorted(str(row) for row in boss.get(url, {"q": term}).context["cl"].result_list)
+
+    publish(shop, "spring", name="Easter eggs")
+    publish(shop, "fall", name="Harvest")
+    spring, fall = CouponDefinition.objects.order_by("code").reverse()
+    assert found("coupons_coupondefinition", "PRIN") == found("coupons_coupondefinition", "er EGG") == [str(spring)]
+    assert found("coupons_coupondefinition", "a") == sorted([str(spring), str(fall)])
+    assert found("coupons_coupondefinition", "%") == []
+    assert found("points_wallet", "OINT") == [str(wallet(shop))]
+    assert found("points_wallet", "nothing of it") == []
 
 
 def test_the_history_is_the_audit_trail(shop: Program, boss: Client) -> None:
