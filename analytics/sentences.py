@@ -22,7 +22,7 @@ def show_percent(figure: Figure) -> str:
 
 def show_month(month: date) -> str:
     """Return a month by name."""
-    return date_format(month, "F Y")
+    return date_format(month, "YEAR_MONTH_FORMAT")
 
 
 def show_share(figure: Figure) -> str:
@@ -53,7 +53,7 @@ def say_active_rate(rows: Sequence[Row], names: Names) -> str:
     month = row.key["month"]
     told = {
         "tier": names.get(row.key["tier"], row.key["tier"]),
-        "day": date_format(month, "j F Y"),
+        "day": date_format(month, "DATE_FORMAT"),
         "month": show_month(month),
     }
     text = gettext("Of %(n)s %(tier)s members on %(day)s, %(retained)s bought in %(month)s: %(share)s.")
@@ -106,7 +106,7 @@ def say_migration(rows: Sequence[Row], names: Names) -> str:
         return gettext("Nobody has held a tier over a month's start yet.")
     told = {
         "tier": names.get(row.key["from_tier"], row.key["from_tier"]),
-        "day": date_format(row.key["month"], "j F Y"),
+        "day": date_format(row.key["month"], "DATE_FORMAT"),
     }
     text = gettext("Of %(n)s members who held %(tier)s a month before, %(retained)s held it on %(day)s: %(share)s.")
     return _say(text, row.figure, told)

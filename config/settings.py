@@ -67,6 +67,7 @@ WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config" / "templates"],  # what we say otherwise than the admin's theme
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -26,7 +26,6 @@ WORDS = (
     gettext_noop("No recent searches"),
     gettext_noop("No results matching your query"),
     gettext_noop("No results found"),
-    gettext_noop("This page yielded into no results. Create a new item or reset your filters."),
     gettext_noop("You have been successfully logged out from the administration"),
     gettext_noop("No data"),
     gettext_noop("More actions"),

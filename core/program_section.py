@@ -1,5 +1,6 @@
 """core's part of a program file: the program itself and its markets."""
 
+from datetime import date
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
@@ -13,6 +14,13 @@ from core.money import CURRENCIES
 from core.sections import Coded, Journal, Reader, apply_fields
 from core.services.markets import MarketInUse, require_unused
 from core.timestamps import Day
+
+
+def _read_first_day(value: date) -> date:
+    """Refuse placeholders: the ends of the calendar are no instants in every zone."""
+    if not 1900 <= value.year < 2100:
+        raise ValueError("write a day of the years 1900 to 2099")
+    return value
 
 
 def _read_currency(value: str) -> str:
@@ -41,6 +49,7 @@ def _time_zones() -> set[str]:
 Currency = Annotated[str, AfterValidator(_read_currency)]
 Country = Annotated[str, AfterValidator(_read_country)]
 TimeZone = Annotated[str, AfterValidator(_read_time_zone)]
+FirstDay = Annotated[Day, AfterValidator(_read_first_day)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -54,7 +63,7 @@ class ProgramEntry(Coded):
     name: Name
     currency: Currency
     time_zone: TimeZone
-    start_date: Day | None = None
+    start_date: FirstDay | None = None
     sandbox: StrictBool = False
     channels: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = ()
     corrections: Literal["both", "upward", "never"] = "upward"

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from django.db.models import Prefetch, Q, QuerySet
+from django.utils.translation import gettext
 
 from core import typed_codes
 from core.models import Program
@@ -59,6 +60,11 @@ def state_of(claim: Claim, *, at: datetime) -> ShownState:
     if claim.state == ClaimState.OPEN and claim.expires_at is not None and claim.expires_at <= at:
         return "expired"
     return claim.state  # type: ignore[return-value]
+
+
+def show_state(state: ShownState) -> str:
+    """Return a state's word in the reader's language."""
+    return gettext("Expired") if state == "expired" else str(ClaimState(state).label)
 
 
 def has_state(state: ShownState, *, at: datetime) -> Q:

@@ -570,7 +570,7 @@ class AdjustmentRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.points} points for {self.member_id}"
+        return f"{self.points:,} points for {self.member.external_id}"
 
 
 class GoodwillDay(models.Model):

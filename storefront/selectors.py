@@ -15,7 +15,7 @@ from points.models import LedgerTransaction
 
 ENTRIES_PER_PAGE = 50
 # What operators did that stands on the line as a row of its own.
-ACTIONS_TOLD_ELSEWHERE = ("points.adjusted", "points.redeemed", "tier.overridden")
+ACTIONS_TOLD_ELSEWHERE = ("points.adjusted", "points.goodwill_given", "points.redeemed", "tier.overridden")
 
 
 class Happening(IntEnum):

@@ -75,7 +75,7 @@ class ListAdmin(HistoryMixin, ModelAdmin):  # type: ignore[misc]
     def get_search_results(
         self, _request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by one condition that an index answers, instead of words in any column; only where a box is offered."""
+        """Search by one condition instead of words in any column, and only where a box is offered."""
         term = search_term.strip()
         is_sought = term and self.search_fields
         return (queryset.filter(self.search_condition(term)) if is_sought else queryset), False

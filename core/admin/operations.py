@@ -106,11 +106,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_filter = (("recorded_at", DayRangeFilter), "program", ActionFilter, ActorFilter)
     list_filter_submit = True
     search_fields = ("target",)
-    search_help_text = _("Exact target, such as ladder main")
+    search_help_text = _("A whole target, such as ladder main; else part of a target, actor or action")
     fields = ("recorded_at", "actor", "user", "action", "target", "program", "reason", "shown_before", "shown_after")
 
     def search_condition(self, term: str) -> Q:
-        return Q(target=term)
+        """Find by the whole target, for which there is an index; else by a part of target, actor or action."""
+        if AuditEntry.objects.filter(target=term).exists():
+            return Q(target=term)
+        return Q(target__icontains=term) | Q(actor__icontains=term) | Q(action__icontains=term)
 
     @admin.display(description=_("Before"))
     def shown_before(self, entry: AuditEntry) -> SafeString | str:

@@ -11,7 +11,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -84,6 +84,10 @@ class OperatorAdmin(_RightsAdmin, UserAdmin, ModelAdmin):  # type: ignore[misc, 
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     actions_detail = ("end_two_step",)
+
+    def audit_condition(self, row: Any) -> Q:
+        """Return what was done to an operator, and what he did: by the admin, and by log-ins that name him only."""
+        return super().audit_condition(row) | Q(user=row)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         """Leave the flag of a superuser to superusers."""

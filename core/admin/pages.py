@@ -40,7 +40,7 @@ def pretty(value: Any) -> SafeString | str:
     if value is None:
         return "-"
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return format_html('<pre class="whitespace-pre-wrap text-xs">{}</pre>', text)
+    return format_html('<pre class="told text-xs">{}</pre>', text)
 
 
 def button(description: Any, *, url_path: str, permission: str, **look: Any) -> Callable[[F], F]:
@@ -128,11 +128,19 @@ def list_of(model: type[Model]) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
 
+def focus_first(form: forms.Form) -> None:
+    """Let whoever opens the page write into the first field at once."""
+    for field in form.visible_fields()[:1]:
+        field.field.widget.attrs["autofocus"] = True
+
+
 def show(
     model_admin: Any, request: HttpRequest, template: str, *, title: Any, row: Model | None = None, **context: Any
 ) -> HttpResponse:
     """Return a page in the admin's frame."""
     request.current_app = model_admin.admin_site.name
+    if isinstance(form := context.get("form"), forms.Form):
+        focus_first(form)
     frame = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,

@@ -49,6 +49,12 @@ class MarketForms(BaseInlineFormSet):  # type: ignore[type-arg]
 class MarketForm(ModelForm):  # type: ignore[type-arg]
     """A market as a program file may have it: one reader says what is wrong."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Name each field for those who do not see the column's head."""
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs["aria-label"] = str(field.label or "").capitalize()
+
     def clean(self) -> dict[str, Any]:
         """Refuse what a program file would not take, at its field."""
         told: dict[str, Any] = super().clean() or self.cleaned_data

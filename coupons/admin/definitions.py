@@ -43,7 +43,13 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
     fields = ("program", "code", "name", "state", "given_out", "recalled")
     inlines = [CouponVersionInline]
     actions_list = ("new_coupon",)
-    actions_detail = (*DraftAdmin.actions_detail, *GivingActions.actions_detail, "end_coupon", "recall_coupon")
+    actions_detail = (
+        *DraftAdmin.actions_detail,
+        *GivingActions.actions_detail,
+        "claims",
+        "end_coupon",
+        "recall_coupon",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request)
@@ -117,6 +123,12 @@ class CouponDefinitionAdmin(GivingActions, DraftAdmin):
         return pages.show(
             self, request, "coupons/wizard.html", title=_("New coupon"), form=form, problems=problems, preview=preview
         )
+
+    @pages.button(_("Claims"), url_path="claims", permission="coupons.view_claim", icon="redeem")
+    def claims(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Go to what members have of it."""
+        coupon = pages.find_row(self, request, object_id)
+        return HttpResponseRedirect(f"{pages.list_of(Claim)}?definition__id__exact={coupon.pk}")
 
     @pages.button(_("End coupon"), url_path="end", permission=PUBLISH, icon="block", variant=ActionVariant.DANGER)
     def end_coupon(self, request: HttpRequest, object_id: str) -> HttpResponse:

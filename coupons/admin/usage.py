@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
 from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -11,15 +16,19 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 from unfold.enums import ActionVariant
 
+from core import typed_codes
 from core.admin import ReadOnlyInline, StateColumn, link, pages
+from core.models import Program
 from core.money import format_minor
-from coupons.models import Claim, ClaimState, Redemption, RedemptionLine, RedemptionState
+from coupons.models import Claim, ClaimState, CouponCode, CouponDefinition, Redemption, RedemptionLine, RedemptionState
 from coupons.services import claims
-from coupons.wallet import state_of
+from coupons.wallet import has_state, show_state, state_of
 from membership.admin import OfMemberAdmin
 from membership.models import Order
 
 REVOKE = "coupons.change_claim"
+# A search by a typed code shows what was had by this many codes at most.
+CODES_PER_SEARCH = 50
 
 
 class _RedemptionColumns:
@@ -43,16 +52,48 @@ class RedemptionInline(_RedemptionColumns, ReadOnlyInline):
     ordering = ("-id",)
 
 
+class ClaimStateFilter(admin.SimpleListFilter):
+    """Offers the states as they are shown: what is open and over is expired."""
+
+    title = _("state")
+    parameter_name = "shown"
+
+    def lookups(self, _request: HttpRequest, _model_admin: Any) -> list[tuple[str, Any]]:
+        return [*ClaimState.choices, ("expired", _("Expired"))]
+
+    def queryset(self, _request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        state: Any = self.value()
+        if state not in (*ClaimState.values, "expired"):
+            return queryset
+        return queryset.filter(has_state(state, at=timezone.now()))
+
+
 @admin.register(Claim)
 class ClaimAdmin(StateColumn, OfMemberAdmin):
     list_display = ("number_shown", "member", "definition", "state_shown", "claimed_at", "expires_at")
     list_select_related = ("member", "definition")
+    list_filter = (ClaimStateFilter, "definition")
+    search_help_text = _("Part of the coupon's code, a typed code or its beginning, or part of the member id")
     fields = (
         *("public_id", "member", "definition", "version_shown", "code", "source", "shown_state", "is_automatic"),
         *("claimed_at", "valid_from", "expires_at", "revoked_at"),
     )
     inlines = [RedemptionInline]
     actions_detail = ("revoke",)
+
+    def search_condition(self, term: str) -> Q:
+        """Find by coupon, by the code that was typed, by the claim's own id, or by member."""
+        coupons = list(CouponDefinition.objects.filter(code__icontains=term).values_list("id", flat=True))
+        found = super().search_condition(term) | Q(definition__in=coupons)
+        if key := typed_codes.key(term):
+            programs = list(Program.objects.values_list("id", flat=True))
+            typed = CouponCode.objects.filter(program__in=programs, text__startswith=key).order_by("text")
+            codes = list(typed.values_list("id", "definition_id")[:CODES_PER_SEARCH])
+            # No index has the code: the coupon's claims are looked through.
+            found |= Q(definition__in={owner for _code, owner in codes}, code__in=[code for code, _owner in codes])
+        with suppress(ValueError):
+            found |= Q(public_id=UUID(term))
+        return found
 
     @admin.display(description=_("Claim"))
     def number_shown(self, claim: Claim) -> int:
@@ -72,7 +113,7 @@ class ClaimAdmin(StateColumn, OfMemberAdmin):
     def state(self, claim: Claim) -> tuple[str, str]:
         """Return the state and its word."""
         state = state_of(claim, at=timezone.now())
-        return state, gettext("Expired") if state == "expired" else str(ClaimState(state).label)
+        return state, show_state(state)
 
     @pages.button(_("Revoke"), url_path="revoke", permission=REVOKE, icon="block", variant=ActionVariant.DANGER)
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -36,9 +36,21 @@ from membership.stories import find_story
 MEMBERS_PER_SEARCH = 50
 
 
+def named(term: str) -> Q:
+    """Return what members satisfy whose external id begins with the term, in any case; else a few that have it within.
+
+    Given the programs, an index answers what begins so. For the rest the members are looked through, up to so many.
+    """
+    begins = Q(program_id__in=_program_ids(), external_id__istartswith=term)
+    if Member.objects.filter(begins).exists():
+        return begins
+    within = Member.objects.filter(external_id__icontains=term).order_by("id").values_list("id", flat=True)
+    return Q(pk__in=list(within[:MEMBERS_PER_SEARCH]))
+
+
 def find_members(term: str) -> QuerySet[Member]:
-    """Return the members whose external id begins with the term, in any case. The programs let an index answer."""
-    return Member.objects.filter(program_id__in=_program_ids(), external_id__istartswith=term)
+    """Return the members that a term names."""
+    return Member.objects.filter(named(term))
 
 
 def _program_ids() -> list[int]:
@@ -49,7 +61,7 @@ class OfMemberAdmin(ReadOnlyAdmin):
     """A table of what belongs to members, searched by them."""
 
     search_fields = ("member__external_id",)
-    search_help_text = _("Member id, or its beginning")
+    search_help_text = _("Member id or its beginning; else a part of it")
     ordering: tuple[str, ...] = ("-id",)
 
     def audit_targets(self, row: Any) -> list[str]:
@@ -125,7 +137,7 @@ class MemberAdmin(ReadOnlyAdmin):
     list_select_related = ("program",)
     list_filter = ("program",)
     search_fields = ("external_id",)
-    search_help_text = _("Member id, or its beginning")
+    search_help_text = _("Member id or its beginning; else a part of it")
     ordering = ("-id",)
     fields = (
         *("external_id", "program", "kind", "status", "joined_at", "recorded_at"),
@@ -143,7 +155,7 @@ class MemberAdmin(ReadOnlyAdmin):
         return [f"member {row.external_id}"]
 
     def search_condition(self, term: str) -> Q:
-        return Q(program_id__in=_program_ids(), external_id__istartswith=term)
+        return named(term)
 
 
 class OrderLineInline(ReadOnlyInline):

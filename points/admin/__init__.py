@@ -38,7 +38,7 @@ from points.models import (
 )
 from points.services import operations
 from points.services.posting import IdempotencyKeyReused, NotReversible
-from points.statement import BALANCES, seq_of, with_entries
+from points.statement import BALANCES, read_moves, seq_of, with_entries
 from points.stories import find_transaction, tell
 
 # What a source id points at and has a page of its own; a line is on its order's page.
@@ -247,7 +247,18 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     list_before_template = "points/latest_days.html"
     ordering = ("-recorded_at", "-id")
     fields = (
-        *("explanation", "member", "wallet", "kind", "source", "reverses", "effective_at", "recorded_at", "note"),
+        *(
+            "explanation",
+            "member",
+            "wallet",
+            "kind",
+            "source",
+            "reverses",
+            "reversed_by",
+            "effective_at",
+            "recorded_at",
+            "note",
+        ),
         "shown_hash",
     )
     inlines = [EntryInline, AccrualInline, AccrualReturnInline, AccrualCorrectionInline, LotInline, LotAllocationInline]
@@ -262,15 +273,20 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     def reverse(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask why and what becomes of points that are spent, then post the opposite."""
         posted = pages.find_row(self, request, object_id)
+        if request.method == "GET" and not operations.list_reversible().filter(pk=posted.pk).exists():
+            messages.error(request, gettext("This posting cannot be reversed, or has been already."))
+            return HttpResponseRedirect(pages.page_of(posted))
         form = ReversalForm(request.POST or None)
+        if read_moves(posted).points <= 0:
+            del form.fields["debt"]  # nothing is taken from the member
         if request.method == "POST" and form.is_valid():
             user = pages.operator(request)
             try:
                 operations.reverse(
                     program=posted.wallet.program, member_id=posted.member_id, wallet_id=posted.wallet_id,
-                    transaction_id=posted.pk, reason=form.cleaned_data["reason"], debt=form.cleaned_data["debt"],
-                    decided_by=user.get_username(), idempotency_key=f"admin:reverse:{posted.pk}", user=user,
-                    at=timezone.now(),
+                    transaction_id=posted.pk, reason=form.cleaned_data["reason"],
+                    debt=form.cleaned_data.get("debt", True), decided_by=user.get_username(),
+                    idempotency_key=f"admin:reverse:{posted.pk}", user=user, at=timezone.now(),
                 )  # fmt: skip
                 messages.success(request, gettext("The posting has been reversed."))
             except (NotReversible, IdempotencyKeyReused):
@@ -301,6 +317,11 @@ class LedgerTransactionAdmin(_TransactionColumns, OfMemberAdmin):
     def reverses(self, transaction: LedgerTransaction) -> SafeString | str:
         reversed_id = transaction.reverses_id
         return link(LedgerTransaction(pk=reversed_id), show_ledger_id(reversed_id)) if reversed_id else "-"
+
+    @admin.display(description=_("Reversed by"))
+    def reversed_by(self, transaction: LedgerTransaction) -> SafeString | str:
+        found = operations.find_reversal(transaction)
+        return link(found, show_ledger_id(found.pk)) if found else "-"
 
     @admin.display(description=_("Chain hash"))
     def shown_hash(self, transaction: LedgerTransaction) -> SafeString:

@@ -169,7 +169,7 @@ def give_goodwill(
         raise GoodwillExceeded(limit)
     posted = operations.adjust(
         program=program, member_id=member.pk, wallet_id=wallet_id, points=points, reason=reason,
-        decided_by=decided_by, idempotency_key=key, at=at, user=user,
+        decided_by=decided_by, idempotency_key=key, at=at, user=user, action="points.goodwill_given",
     )  # fmt: skip
     if is_counted and not posted.is_new:
         # The same request, sent twice at once: the other one has counted it.

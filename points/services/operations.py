@@ -105,12 +105,13 @@ def adjust(
     at: datetime,
     debt: bool = False,
     user: User | None = None,
+    action: str = "points.adjusted",
 ) -> Posted:
     """Give (points > 0) or take (points < 0) by a decision; the note has the reason and who decided.
 
     Given points open a lot with the wallet's expiry from today; taken points come from the lots that expire first, and
     what is not there becomes debt if `debt` says so. Above the wallet's limit the database wants an approved request:
-    `approvals.adjust` asks for one.
+    `approvals.adjust` asks for one. The audit trail calls it `action`.
 
     Raises: InvalidPoints on zero, too many, or without a reason; InsufficientPoints; UnknownAccount;
     IdempotencyKeyReused.
@@ -133,7 +134,7 @@ def adjust(
         expires_at=expires_at,
         note={"reason": reason, DECIDED_BY: decided_by},
     )
-    return _decide_audited(program, posting, action="points.adjusted", at=at, user=user)
+    return _decide_audited(program, posting, action=action, at=at, user=user)
 
 
 def check_adjustment(points: int, reason: str) -> None:
@@ -205,6 +206,13 @@ def list_reversible() -> QuerySet[LedgerTransaction]:
     decided = Q(kind__in=[TransactionKind.BURN, TransactionKind.ADJUST]) & ~Exists(undone)
     earned = Q(kind=TransactionKind.EARN, source_kind=SourceKind.ACTIVITY) & ~Exists(taken)
     return LedgerTransaction.objects.filter(decided | earned)
+
+
+def find_reversal(posted: LedgerTransaction) -> LedgerTransaction | None:
+    """Return what undid a posting, if something has."""
+    own = LedgerTransaction.objects.filter(member_id=posted.member_id, wallet_id=posted.wallet_id)
+    taken = Q(kind=TransactionKind.CLAWBACK, source_kind=SourceKind.TRANSACTION, source_id=posted.pk)
+    return own.filter(Q(reverses_id=posted.pk) | taken).first()
 
 
 def _take_back(earning: LedgerTransaction, *, debt: bool, note: dict[str, Any], at: datetime) -> Posting:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action
 
+from core.admin import pages
 from core.services import idempotency
 from membership.admin import MemberAdmin
 from membership.models import Member, MemberStatus
@@ -99,6 +100,7 @@ class MemberActions(MemberAdmin):
                 effect = _preview(form, request.user)
             except Refused as refused:
                 form.add_error(None, str(refused))
+        pages.focus_first(form)
         context = {
             **self.admin_site.each_context(request),
             "title": form.title,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.models import User
+from django.utils.formats import date_format
 from django.utils.translation import gettext, gettext_lazy
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
@@ -22,6 +23,7 @@ from unfold.widgets import (
 )
 
 from core.calendar import day_start, local_date
+from membership.field_checks import LATEST
 from membership.models import Ladder, Member, MemberStatus, Tier
 from membership.selectors import tiers_at
 from membership.services import members, overrides
@@ -127,8 +129,10 @@ class OverrideTierForm(_OnLadder):
         field.label_from_instance = lambda tier: f"{tier.ladder.name}: {tier.name}" if has_several else tier.name
 
     def clean_until(self) -> date:
-        """Refuse a day that is over."""
+        """Refuse a day that is over, and one with which no override ends."""
         until: date = self.cleaned_data["until"]
+        if until.year >= LATEST.year:
+            raise forms.ValidationError(gettext("An override ends in the future, before the year 2100."), code="far")
         if until < local_date(self.at, self.member.program.time_zone):
             raise forms.ValidationError(gettext("This day is over."), code="past")
         return until
@@ -147,7 +151,7 @@ class OverrideTierForm(_OnLadder):
             raise Refused(_refusal(error)) from error
         except overrides.OverrideConflict as error:
             raise Refused(gettext("Another decision was recorded meanwhile. Try again.")) from error
-        names = {"tier": tier.name, "ladder": ladder.name, "until": until.isoformat()}
+        names = {"tier": tier.name, "ladder": ladder.name, "until": date_format(until, "DATE_FORMAT")}
         return Effect(
             gettext("The member holds %(tier)s (%(ladder)s) through %(until)s.") % names,
             (Change(ladder.name, before, gettext("%(tier)s through %(until)s") % names),),

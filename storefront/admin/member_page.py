@@ -11,7 +11,7 @@ from django.utils import timezone
 from membership.models import Activity, Member
 from points import selectors as points_selectors
 from storefront.admin.member_actions import MemberActions
-from storefront.admin.member_sections import ROWS, list_orders, list_standings, list_tier_periods
+from storefront.admin.member_sections import ROWS, list_claims, list_orders, list_standings, list_tier_periods
 from storefront.admin.timeline import show_timeline
 from storefront.selectors import TimelineEntry, list_timeline, member_target
 
@@ -45,6 +45,7 @@ class MemberPage(MemberActions):
             "orders": list_orders(member),
             "periods": list_tier_periods(member),
             "activities": Activity.objects.filter(member=member).order_by("-occurred_at", "-pk")[:ROWS],
+            "coupons": list_claims(member, at=at) if request.user.has_perm("coupons.view_claim") else None,
             "timeline": show_timeline(page.entries, member),
             "next_cursor": page.next_cursor,
             "is_first_page": before is None,

@@ -10,6 +10,8 @@ from datetime import datetime
 from django.utils.translation import gettext
 
 from core.money import format_minor
+from coupons.models import Claim
+from coupons.wallet import show_state, state_of
 from membership.admin import evidence_words
 from membership.explain import explain_held, explain_not_held
 from membership.models import Ladder, Member, Order, OrderLine, Refund, TierOverride, TierPeriod
@@ -53,6 +55,15 @@ class Period:
 
     row: TierPeriod
     evidence: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCoupon:
+    """A claim with its state as it is shown, and its word."""
+
+    claim: Claim
+    state: str
+    word: str
 
 
 def list_standings(member: Member, *, at: datetime) -> list[LadderStanding]:
@@ -124,6 +135,12 @@ def _list_refunds(orders: list[Order]) -> dict[int, list[tuple[Refund, int]]]:
         order_id: [(known[refund_id], minor) for refund_id, minor in amounts.items()]
         for order_id, amounts in told.items()
     }
+
+
+def list_claims(member: Member, *, at: datetime) -> list[HeldCoupon]:
+    """Return the latest coupons that the member took or was given, each with its state."""
+    claims = Claim.objects.filter(member=member).select_related("definition").order_by("-pk")[:ROWS]
+    return [HeldCoupon(claim, state := state_of(claim, at=at), show_state(state)) for claim in claims]
 
 
 def list_tier_periods(member: Member) -> list[Period]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 
@@ -124,7 +125,7 @@ def _override(override: TierOverride, _member: Member) -> tuple[str, str, str]:
     names = {
         "tier": override.tier.name,
         "ladder": override.ladder.name,
-        "until": f"{override.valid_until:%Y-%m-%d %H:%MZ}",
+        "until": date_format(override.valid_until, "DATETIME_FORMAT"),
     }
     title = gettext("Override: %(tier)s (%(ladder)s) until %(until)s") % names
     return title, _join(override.reason, gettext("by %s") % override.decided_by), ""

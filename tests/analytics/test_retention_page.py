@@ -179,9 +179,9 @@ def test_the_page_says_in_words_what_it_shows(shop: Program, olivia: Client) -> 
     page = olivia.get(reverse(PAGE), {"since": "2025-01", "until": "2025-04"})
     text = page.content.decode()
     said = page.context["active_text"]
-    assert said == "Of 5 silver members on 1 April 2025, 3 bought in April 2025: 60.0 % (23.1 to 88.2)."
+    assert said == "Of 5 silver members on 2025-04-01, 3 bought in April 2025: 60.0 % (23.1 to 88.2)."
     assert said in text
-    assert "The facts are in through 31 January 2026" in text
+    assert "The facts are in through 2026-01-31" in text
     assert '<script id="rt-active" type="application/json">' in text
 
 

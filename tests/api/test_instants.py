@@ -113,3 +113,31 @@ def test_a_row_of_a_replay_with_another_form_of_instant_is_malformed(tmp_path: P
 def test_a_command_refuses_another_form_of_day(value: str) -> None:
     with pytest.raises(CommandError, match=r"argument --day: '.*' is not a day such as 2026-03-01"):
         call_command("close_day", "--day", value)
+
+
+ENDS = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("value", ENDS)
+def test_the_ends_of_the_calendar_are_answered_or_refused_where_they_stand(api: Api, value: str) -> None:
+    bodies = [send(api, value) for send, _pointer in BODIES.values()]
+    queries = [api.get(path, **{name: value}) for path, name in (QUERIES | MORE_QUERIES).items()]
+    line = {"external_id": "1", "sku": "mug", "units": 1, "amount_minor": 500}
+    preview = api.post("members/ada/points/preview", {"at": value, "currency": "GBP", "lines": [line]})
+    assert [reply.text for reply in (*bodies, *queries, preview) if reply.status >= 500] == []
+    assert all(reply.status == 422 for reply in bodies if reply.status >= 400)
+
+
+MORE_QUERIES = {"members/ada/points": "at"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("months", [("0001-01", "0001-02"), ("9999-11", "9999-12"), ("0001-01", "9999-12")])
+def test_months_at_the_ends_of_the_calendar_are_answered_or_refused(
+    api: Api, months: tuple[str, str], program: Program
+) -> None:
+    since, until = months
+    reports = ("active-rate", "cohorts", "day-n", "survival", "migration", "repurchase", "restatements")
+    replies = [api.get(f"retention/{name}", **{"from": since, "to": until}) for name in reports]
+    assert [reply.text for reply in replies if reply.status >= 500] == []

@@ -233,7 +233,7 @@ def test_search_finds_by_prefix_and_takes_wildcards_for_letters(program: Program
         return sorted(str(row) for row in response.context["cl"].result_list)
 
     assert found("membership_member", "an") == ["ann"]
-    assert found("membership_member", "a%") == found("membership_member", "nn") == []
+    assert found("membership_member", "a%") == []
     assert found("membership_order", "o1") == ["o1"]
     assert found("membership_order", "ann") == ["o0", "o1", "o2"]
     assert found("membership_refund", "ro2") == ["ro2"]

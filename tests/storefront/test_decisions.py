@@ -344,7 +344,7 @@ def test_support_gives_goodwill_on_the_members_page(limits: Program) -> None:
     page = log_in(sue).post(url, form | {"key": "0190b5a0-0000-7000-8000-000000000001"})
     assert "30 points a day" in page.content.decode()
     log_in(sue).post(url, form | {"key": "0190b5a0-0000-7000-8000-000000000002", "points": 30})
-    entry = AuditEntry.objects.get(action="points.adjusted")
+    entry = AuditEntry.objects.get(action="points.goodwill_given")
     assert (entry.actor, entry.after["points"] if entry.after else None) == ("sue", 30)
     assert User.objects.get(username="sue") == entry.user
 

@@ -60,6 +60,8 @@ def test_both_are_kept_compared_and_in_the_audit_trail(load: Load) -> None:
             ", start_date: 2026-02-30",
             "program.start_date: '2026-02-30' is no day of the calendar: day is out of",
         ),
+        (", start_date: 0001-01-01", "program.start_date: write a day of the years 1900 to 2099"),
+        (", start_date: 9999-12-31", "program.start_date: write a day of the years 1900 to 2099"),
         (", start_date: 20260101", "program.start_date: 20260101 is not a day such as 2026-03-01"),
         (", start_date: '1767225600'", "program.start_date: '1767225600' is not a day such as 2026-03-01"),
         (", start_date: 2026-01-01T00:00:00Z", "is not a day such as 2026-03-01"),
