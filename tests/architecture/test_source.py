@@ -20,7 +20,7 @@ DOMAIN = [
     for path in SOURCE
     if path.relative_to(ROOT).parts[0] in APPS
     and path.name not in INTERFACES
-    and not {"management", "api", "admin"} & set(path.parts)
+    and not {"management", "api", "admin"} & set(path.relative_to(ROOT).parts)
 ]
 GRAB_BAGS = {"utils", "helpers", "common", "managers", "misc"}
 CLOCKS = {"now", "utcnow", "today", "localtime", "monotonic", "time_ns"}
