@@ -12,6 +12,7 @@ class EventType(models.TextChoices):
     ORDER_EDITED = "order.edited"
     REFUND_RECORDED = "refund.recorded"
     ACTIVITY_RECORDED = "activity.recorded"
+    FACT_CORRECTED = "fact.corrected"
     POINTS_EARNED = "points.earned"
     POINTS_REDEEMED = "points.redeemed"
     POINTS_ADJUSTED = "points.adjusted"

@@ -9,7 +9,8 @@ class BadFact(Exception):
     """A fact that cannot be true, or that names what is not there. Nothing of its call was written.
 
     Codes: invalid_value, duplicate_line, wrong_currency, before_program, in_future, unknown_member, unknown_order,
-    unknown_line, other_member, before_order, too_many_units, more_than_paid, order_returned, nothing_left.
+    unknown_line, other_member, before_order, too_many_units, more_than_paid, order_returned, nothing_left,
+    fact_void, nothing_corrected.
     """
 
     def __init__(self, *, field: str, external_id: str, reason: str, code: str) -> None:

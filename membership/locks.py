@@ -3,7 +3,8 @@
 An intake of facts takes, each kind in ascending key order: the program row (only while it has no fact), the keys
 of its orders (a unique insert, which waits for another transaction's insert of the same key), the orders its
 refunds or its edit touch, the keys of its refunds, activities and credits, and last the days of its members (upsert).
-An order's lock covers its lines: nobody else changes what came back of them.
+An order's lock covers its lines: nobody else changes what came back of them. A correction takes the order or the
+activity that it corrects, then the days, then the member.
 
 Tiers come after the facts: the member rows, ascending, then tier periods in ascending (member, valid_from). So of two
 intakes of one member the second sees the facts and the tiers of the first. An evaluation begins with the ladder's row
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from django.db import connection
 from django.db.models import QuerySet
 
-from membership.models import EvaluationChunk, Order
+from membership.models import Activity, EvaluationChunk, Order
 
 _LOCK_MEMBERS = "SELECT id FROM membership_member WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
@@ -26,6 +27,11 @@ _LOCK_MEMBERS = "SELECT id FROM membership_member WHERE id = ANY(%s) ORDER BY id
 def lock_orders(order_ids: Sequence[int]) -> QuerySet[Order]:
     """Lock orders in ascending id until the transaction ends, so that refunds of one order come one by one."""
     return Order.objects.select_for_update(no_key=True).filter(pk__in=order_ids).order_by("pk")
+
+
+def lock_activity(activity_id: int) -> Activity:
+    """Lock an activity until the transaction ends, so that corrections of it come one by one."""
+    return Activity.objects.select_for_update(no_key=True).get(pk=activity_id)
 
 
 def lock_members(member_ids: Iterable[int]) -> list[int]:

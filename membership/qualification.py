@@ -174,7 +174,7 @@ _PARTIAL: dict[Metric, str] = {
           WHERE f.member_id = c.member_id AND f.paid_at BETWEEN c.day_at AND c.fact_at)
       OR EXISTS (SELECT FROM membership_activity f
           WHERE f.member_id = c.member_id AND f.occurred_at BETWEEN c.day_at AND c.fact_at
-            AND f.kind <> ALL({idle})))::int""",
+            AND f.kind <> ALL({idle}) AND f.voided_at IS NULL))::int""",
 }
 
 # What was given back afterwards of the orders that a moment's window had counted. A refund counts through the order

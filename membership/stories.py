@@ -155,7 +155,7 @@ def _read(kind: FactKind, member_id: int, first: date, last: date, until: dateti
     model, name, instant, value = _SOURCES[kind]
     rows = model.objects.filter(member_id=member_id, local_date__range=(first, last), **{f"{instant}__lt": until})
     if kind == "activity":
-        rows = rows.filter(engaging())
+        rows = rows.filter(engaging(), voided_at=None)
     latest = rows.order_by(f"-{instant}", "-id")[:FACTS_SHOWN]
     return [
         TierFact(kind, getattr(row, name), getattr(row, instant), getattr(row, value) if value else None)

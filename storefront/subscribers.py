@@ -10,6 +10,7 @@ from storefront.services import (
     checkout_news,
     correction_news,
     coupon_news,
+    fact_news,
     posting_news,
     referral_news,
     tier_news,
@@ -43,6 +44,12 @@ def announce_facts(*, program_id: int, payload: dict[str, Any], at: datetime) ->
         activity_ids=payload["activities"],
         at=at,
     )
+
+
+@subscribe("membership.facts_corrected", name="storefront.announce")
+def announce_corrected_facts(*, program_id: int, payload: dict[str, Any], at: datetime) -> None:
+    """Tell of facts that say something else now."""
+    fact_news.announce_corrected(program_id=program_id, correction_ids=payload["corrections"], at=at)
 
 
 @subscribe("membership.tiers_moved", name="storefront.announce")

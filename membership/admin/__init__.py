@@ -261,7 +261,11 @@ class RefundAdmin(_RefundColumns, _FactAdmin):
 class ActivityAdmin(OfMemberAdmin):
     list_display = ("kind", "member", "occurred_at", "source", "external_id", "quality")
     list_select_related = ("member",)
-    fields = (*("kind", "member", "source", "external_id", "occurred_at", "local_date", "quality"), "recorded_at")
+    fields = (
+        *("kind", "member", "source", "external_id", "occurred_at", "local_date", "quality"),
+        "recorded_at",
+        "voided_at",
+    )
 
 
 @admin.register(TierPeriod)

@@ -1,5 +1,6 @@
 """Members, the facts the storefront told about them, and the tiers that follow from the facts."""
 
+from membership.models.corrections import FactCorrection
 from membership.models.facts import (
     Activity,
     MemberDay,
@@ -36,6 +37,7 @@ __all__ = [
     "DirtyMember",
     "Evaluation",
     "EvaluationChunk",
+    "FactCorrection",
     "FactKind",
     "Fingerprint",
     "FingerprintKind",

@@ -216,6 +216,8 @@ class Activity(models.Model):
     """Something a member did that is not a purchase: visit, check_in, review, share, survey_answer, ...
 
     `order` and `product` are the storefront's names of what it was about (empty: nothing).
+    The row says what the last correction says (`FactCorrection`); `content_digest` is of what was told first.
+    `voided_at`: when it was found that it never happened; it counts for nothing.
     """
 
     member = models.ForeignKey(Member, models.PROTECT, related_name="activities", db_index=False)
@@ -229,6 +231,7 @@ class Activity(models.Model):
     product = models.CharField(max_length=100, blank=True, default="", db_default="")
     content_digest = models.BinaryField(max_length=16)
     recorded_at = models.DateTimeField()
+    voided_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["occurred_at", "id"]

@@ -25,7 +25,7 @@ _FACT = f"""
         UNION ALL SELECT {FactKind.REFUND}, id, refunded_at, recorded_at FROM membership_refund r
         WHERE r.member_id = c.member_id AND r.refunded_at < c.since
         UNION ALL SELECT {FactKind.ACTIVITY}, id, occurred_at, recorded_at FROM membership_activity a
-        WHERE a.member_id = c.member_id AND a.occurred_at < c.since
+        WHERE a.member_id = c.member_id AND a.occurred_at < c.since AND a.voided_at IS NULL
         UNION ALL SELECT {FactKind.CREDIT}, id, effective_at, recorded_at FROM membership_qualifyingcredit q
         WHERE q.member_id = c.member_id AND q.effective_at < c.since) told
     ORDER BY recorded_at DESC, at DESC, kind, id DESC LIMIT 1"""  # noqa: S608 numbers of our own
@@ -37,9 +37,14 @@ _KEEP = """
         since = least(kept.since, excluded.since),
         until = CASE WHEN kept.until IS NULL OR excluded.until IS NULL THEN NULL
             ELSE greatest(kept.until, excluded.until) END,
-        fact_kind = excluded.fact_kind, fact_id = excluded.fact_id, both_ways = kept.both_ways OR excluded.both_ways"""
+        fact_kind = CASE WHEN {keeps} THEN kept.fact_kind ELSE excluded.fact_kind END,
+        fact_id = CASE WHEN {keeps} THEN kept.fact_id ELSE excluded.fact_id END,
+        both_ways = kept.both_ways OR excluded.both_ways"""
+# A corrected fact stays the reason that is named for what follows from it.
+_KEEPS = "kept.both_ways AND NOT excluded.both_ways"
 
 _NOTE_TIERS = _KEEP.format(
+    keeps=_KEEPS,
     rows=f"""
     SELECT c.member_id, c.since, nullif(c.until, 'infinity'), coalesce(fact.kind, {FactKind.NONE}), fact.id, false
     FROM unnest(%(members)s::bigint[], %(since)s::timestamptz[], %(until)s::timestamptz[])
@@ -50,14 +55,16 @@ _NOTE_TIERS = _KEEP.format(
         OR EXISTS (SELECT FROM membership_orderedit e WHERE e.member_id = c.member_id
             AND e.edited_at >= c.since AND e.edited_at < c.until AND e.id <> ALL (%(edits)s))
         OR EXISTS (SELECT FROM membership_activity a WHERE a.member_id = c.member_id
-            AND a.occurred_at >= c.since AND a.occurred_at < c.until AND a.id <> ALL (%(activities)s))
-    ORDER BY c.member_id"""  # noqa: S608 numbers of our own
+            AND a.occurred_at >= c.since AND a.occurred_at < c.until AND a.id <> ALL (%(activities)s)
+            AND a.voided_at IS NULL)
+    ORDER BY c.member_id""",  # noqa: S608 numbers of our own
 )
 
 _NOTE_FACTS = _KEEP.format(
+    keeps=_KEEPS,
     rows="""
     SELECT member_id, since, NULL::timestamptz, %(kind)s, %(fact)s, true
-    FROM unnest(%(members)s::bigint[], %(since)s::timestamptz[]) AS c (member_id, since) ORDER BY member_id"""
+    FROM unnest(%(members)s::bigint[], %(since)s::timestamptz[]) AS c (member_id, since) ORDER BY member_id""",
 )
 
 
@@ -108,7 +115,7 @@ def note_tiers(changed: Mapping[int, Stretch], *, unearned: RecordedFacts | None
 def note_facts(since: Mapping[int, datetime], *, fact_kind: FactKind, fact_id: int) -> None:
     """Note that a fact of members was corrected: what they earned from an instant on is corrected both ways.
 
-    since: by member, the earlier of the fact's instants before and after the correction.
+    since: by member, from when on, no later than the fact's instants before and after the correction.
     Locks: none; the caller has locked the members.
     """
     values: dict[str, Any] = {"members": list(since), "since": list(since.values()), "kind": fact_kind, "fact": fact_id}

@@ -32,7 +32,8 @@ _DAY_MISMATCHES = """
         WHERE m.program_id = %(program)s
         UNION ALL
         SELECT f.member_id, f.local_date, 0, 0, 0, 0, 0, (f.kind <> ALL(%(idle)s))::int
-        FROM membership_activity f JOIN membership_member m ON m.id = f.member_id WHERE m.program_id = %(program)s
+        FROM membership_activity f JOIN membership_member m ON m.id = f.member_id
+        WHERE m.program_id = %(program)s AND f.voided_at IS NULL
     ), expected AS (
         SELECT member_id, day, ARRAY[sum(orders), sum(orders_returned), sum(spend), sum(refunds), sum(credits),
                                      sum(activities)]::bigint[] AS sums

@@ -249,13 +249,15 @@ def _list_facts(
             UNION ALL
             SELECT occurred_at, local_date FROM membership_activity a
              WHERE a.member_id = s.member_id AND a.occurred_at >= s.since AND a.occurred_at < {end}
+               AND a.voided_at IS NULL
             UNION ALL
             SELECT s.since, s.joined_on WHERE s.joined_on IS NOT NULL AND (
                 EXISTS (SELECT FROM membership_order o WHERE o.member_id = s.member_id AND o.paid_at < s.since)
              OR EXISTS (SELECT FROM membership_orderedit e WHERE e.member_id = s.member_id AND e.edited_at < s.since)
              OR EXISTS (SELECT FROM membership_qualifyingcredit q
                          WHERE q.member_id = s.member_id AND q.effective_at < s.since)
-             OR EXISTS (SELECT FROM membership_activity a WHERE a.member_id = s.member_id AND a.occurred_at < s.since))
+             OR EXISTS (SELECT FROM membership_activity a
+                         WHERE a.member_id = s.member_id AND a.occurred_at < s.since AND a.voided_at IS NULL))
             ) f
          ORDER BY 1, 2
     """).format(

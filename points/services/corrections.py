@@ -24,6 +24,7 @@ from membership.services import past_changes
 from points.models import AccrualReason, SourceKind, TransactionKind
 from points.postings import Correction, Posting
 from points.rules import LineAccrual
+from points.services.daily_pay import free_days
 from points.services.earning import Fact, Terms, terms_of, work_out
 from points.services.posting import post
 
@@ -152,6 +153,7 @@ def correct(
     while ids := past_changes.list_noted(program_id=program.pk, after=last, limit=MEMBERS_PER_BATCH):
         with transaction.atomic():
             notes = past_changes.take(locks.lock_members(ids))
+            free_days(note.member_id for note in notes if note.both_ways)
             postings = _list_postings(program, notes, through)
             publish_corrections(program, postings, at)
             post(program_id=program.pk, postings=[posting for posting, _ in postings], at=at)

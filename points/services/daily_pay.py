@@ -20,6 +20,12 @@ _TAKEN = """
     JOIN unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS told (member_id, rule_id, activity_id)
     USING (member_id, rule_id, activity_id)"""
 
+# What is void, or has another kind or day by now, is none that is paid there.
+_GIVE_BACK = """
+    DELETE FROM points_paidactivity p USING membership_activity a
+    WHERE p.member_id = ANY(%s) AND a.id = p.activity_id AND a.member_id = p.member_id
+        AND (a.voided_at IS NOT NULL OR a.kind <> p.kind OR a.local_date <> p.day)"""
+
 
 class Payable(NamedTuple):
     """An activity that a rule would pay for, by its day's key."""
@@ -48,3 +54,12 @@ def take_days(payable: Iterable[Payable]) -> set[tuple[int, int]]:
         named = ([row.member_id for row in rows], [row.rule_id for row in rows], [row.activity_id for row in rows])
         cursor.execute(_TAKEN, named)
         return set(cursor.fetchall())
+
+
+def free_days(member_ids: Iterable[int]) -> None:
+    """Give back the days that corrected activities had taken, so that others can be paid for them.
+
+    Locks: the rows of these days; the caller has locked the members.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_GIVE_BACK, [list(member_ids)])

@@ -44,7 +44,8 @@ _ADDED_LINES = """
     WHERE e.id = ANY(%s) AND e.member_id IS NOT NULL ORDER BY e.id, l.position"""
 
 _ACTIVITIES = f"""
-    SELECT id, member_id, occurred_at, recorded_at, kind, {SourceKind.ACTIVITY}, "order", product, local_date
+    SELECT id, member_id, occurred_at, recorded_at, kind, {SourceKind.ACTIVITY}, "order", product, local_date,
+        voided_at IS NOT NULL
     FROM membership_activity WHERE id = ANY(%s)"""  # noqa: S608 a number of our own
 
 
@@ -243,11 +244,12 @@ def _work_out_activities(terms: Terms, activity_ids: Sequence[int]) -> Iterator[
     rows = _read(_ACTIVITIES, activity_ids)
     facts = [Fact(*row[:6]) for row in rows]
     contexts = contexts_of(terms, facts)
+    void = {row[0] for row in rows if row[9]}
     covering = {
         fact.id: [
             rule
             for rule in terms.rules_at(fact.at, "activity")
-            if rules.covers_activity(rule.definition, fact.label, contexts[fact.id])
+            if fact.id not in void and rules.covers_activity(rule.definition, fact.label, contexts[fact.id])
         ]
         for fact in facts
     }

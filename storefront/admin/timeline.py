@@ -103,7 +103,8 @@ def _refund(refund: Refund, _member: Member) -> tuple[str, str, str]:
 
 def _activity(activity: Activity, _member: Member) -> tuple[str, str, str]:
     title = format_html(gettext("Activity {}"), link(activity, activity.kind.replace("_", " ")))
-    return title, _join(activity.source, activity.external_id), ""
+    void = gettext("void: it never happened") if activity.voided_at else ""
+    return title, _join(activity.source, activity.external_id, void), ""
 
 
 def _note(entry: AuditEntry, _member: Member) -> tuple[str, str, str]:
@@ -111,6 +112,7 @@ def _note(entry: AuditEntry, _member: Member) -> tuple[str, str, str]:
         "tier.override_lifted": gettext("Override lifted"),
         "member.updated": gettext("Member updated"),
         "credit.recorded": gettext("Qualifying credits"),
+        "fact.corrected": gettext("Fact corrected"),
     }
     before, after = ((told or {}).get("status") for told in (entry.before, entry.after))
     changed = f"{before} → {after}" if before != after else ""

@@ -128,7 +128,7 @@ class OrderAnswer(OrderSummary):
 
 
 class ActivityAnswer(Answer):
-    """Something a member did."""
+    """Something a member did, as corrected. `voided_at`: when it was found that it never happened."""
 
     external_id: str
     member: str
@@ -139,6 +139,7 @@ class ActivityAnswer(Answer):
     order: str | None
     product: str
     recorded_at: datetime
+    voided_at: datetime | None
 
 
 class ActivityPage(PageOf):
@@ -276,6 +277,7 @@ def show_activity(activity: Activity) -> dict[str, Any]:
         "order": activity.order or None,
         "product": activity.product,
         "recorded_at": activity.recorded_at,
+        "voided_at": activity.voided_at,
     }
 
 

@@ -63,6 +63,17 @@ class ActivityRecordedData(EventData):
     occurred_at: Instant
 
 
+class FactCorrectedData(EventData):
+    """A fact that says something else now; `is_void`: it never happened. `member`: null of a guest's."""
+
+    member: str | None
+    fact_kind: Literal["activity"]
+    fact: str
+    source: str
+    correction: str
+    is_void: bool
+
+
 class PointsData(EventData):
     """Points of a wallet; `seq` numbers the posting in it."""
 
@@ -221,6 +232,7 @@ DATA: Mapping[EventType, type[EventData]] = {
     EventType.ORDER_EDITED: OrderEditedData,
     EventType.REFUND_RECORDED: RefundRecordedData,
     EventType.ACTIVITY_RECORDED: ActivityRecordedData,
+    EventType.FACT_CORRECTED: FactCorrectedData,
     EventType.POINTS_EARNED: PointsEarnedData,
     EventType.POINTS_REDEEMED: PointsData,
     EventType.POINTS_ADJUSTED: PointsData,

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from storefront.api import activities, checkouts, orders, qualifying_credits, refunds
+from storefront.api import activities, checkouts, corrections, orders, qualifying_credits, refunds
 from storefront.api.members import MemberSummaryView
 
 urlpatterns = [
@@ -23,4 +23,5 @@ urlpatterns = [
     path("refunds/<ext:refund>", refunds.RefundView.as_view()),
     path("activities", activities.ActivitiesView.as_view()),
     path("activities/batch", activities.ActivityBatchView.as_view()),
+    path("activities/<ext:activity>/corrections", corrections.ActivityCorrectionsView.as_view()),
 ]

@@ -30,6 +30,7 @@ ENDPOINT = uuid.UUID(int=1)
 THINGS = {
     "member": "ada",
     "order": "o1",
+    "activity": "v1",
     "refund": "r1",
     "wallet": "points",
     "ladder": "main",

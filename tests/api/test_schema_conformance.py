@@ -104,14 +104,14 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     batch = api.post("coupons/tea-time/code-batches", {"count": 5}, key="k4").json["batch"]
     large = api.post("members/ada/points/points/adjustments", {"points": 10_001, "reason": "much"}, key="k5")
     assert large.status == 202
-    names = {"member": "ada", "order": "o1", "seq": redeemed.json["transaction"]["seq"]}
+    names = {"member": "ada", "order": "o1", "activity": "v1", "seq": redeemed.json["transaction"]["seq"]}
     addresses = {"ladder": "main", "wallet": "points", "refund": "r1", "endpoint": endpoint, "event": event}
     addresses |= {"coupon": "tea-time", "claim": claim, "batch": batch, "adjustment": large.json["id"]}
     addresses["referral"] = referral
     told = {"currency": "GBP", "order_line": "a", "tier": "gold", "ladder": "main", "units": 1, "points": 1, "after": 0}
     told |= {"url": "https://shop.example/new", "reason": "because", "program_amount_minor": None}
     told |= {"coupon": "tea-time", "code": code, "visitor": "somebody", "paid_in_points_minor": 0}
-    told |= {"market": "uk", "country": "GB"}
+    told |= {"market": "uk", "country": "GB", "source": "web"}
     instants = dict.fromkeys(["joined_at", "paid_at", "occurred_at", "effective_at", "since"], PAID)
     instants |= dict.fromkeys(["refunded_at", "edited_at", "cancelled_at"], LATER) | {
         "valid_until": gold["valid_until"]

@@ -17,7 +17,6 @@ UNREAD = dict.fromkeys(["MarketEntry.locales", "MarketEntry.countries"], "told t
 UNCALLED = {
     "membership/services/facts.py::record_facts": "tests of membership record facts without what follows from them",
     "membership/services/evaluations.py::due_evaluations": "tests ask a ladder for its plan",
-    "membership/services/past_changes.py::note_facts": "the correction of a fact notes it; it is not there yet",
 }
 
 FILES = {

@@ -26,6 +26,7 @@ GLOBAL_KEYS = {
 APPEND_ONLY = {
     "analytics_restatement",
     "core_auditentry",
+    "membership_factcorrection",
     "membership_orderedit",
     "membership_qualifyingcredit",
     "points_ledgertransaction",

@@ -88,6 +88,56 @@ def test_rows_are_locked_in_locks_alone(path: Path) -> None:
     assert calls == []
 
 
+# What counts activities leaves out those that are void; the rest names, lists or takes back what void ones earned.
+COUNTS_ACTIVITIES = {
+    "membership/qualification.py",
+    "membership/services/fact_corrections.py",
+    "membership/services/past_changes.py",
+    "membership/services/rebuild.py",
+    "membership/services/walk.py",
+    "membership/stories.py",
+    "points/services/daily_pay.py",
+    "points/services/earning.py",
+}
+SHOWS_ACTIVITIES = {
+    "membership/admin/__init__.py",
+    "membership/locks.py",
+    "membership/models/__init__.py",
+    "membership/services/activities.py",
+    "points/admin/__init__.py",
+    "points/earned_stories.py",
+    "points/services/corrections.py",
+    "points/statement.py",
+    "storefront/admin/member_page.py",
+    "storefront/admin/timeline.py",
+    "storefront/api/activities.py",
+    "storefront/api/answers.py",
+    "storefront/api/corrections.py",
+    "storefront/selectors.py",
+    "storefront/services/announcements.py",
+    "storefront/services/fact_news.py",
+    "storefront/services/posting_news.py",
+}
+
+
+def _reads_activities(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    imported = (
+        alias.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("membership.models")
+        for alias in node.names
+    )
+    return "membership_activity" in text or "Activity" in imported
+
+
+def test_activities_are_read_where_void_ones_are_thought_of() -> None:
+    readers = {_id(path) for path in SOURCE if path.relative_to(ROOT).parts[0] in APPS and _reads_activities(path)}
+    assert readers == COUNTS_ACTIVITIES | SHOWS_ACTIVITIES
+    unaware = {name for name in COUNTS_ACTIVITIES if "voided_at" not in (ROOT / name).read_text(encoding="utf-8")}
+    assert unaware == set()
+
+
 def test_no_app_imports_the_configuration_or_a_higher_layer() -> None:
     """import-linter checks this too; here it also covers imports inside functions."""
     wrong = []

@@ -18,7 +18,8 @@ from core.services import webhooks
 from coupons.services.guessing import publish_alarm
 from membership.fact_inputs import MemberInput, OrderEditInput, OrderLineInput
 from membership.models import Refund, Tier
-from membership.services import evaluations, overrides
+from membership.services import evaluations, fact_corrections, overrides
+from membership.services.fact_corrections import ActivityCorrection
 from membership.services.members import enroll_members, update_member
 from membership.services.tiers import apply_dirty
 from points.models import SEQ_BITS, Wallet
@@ -71,6 +72,8 @@ def live_through_everything(program: Program) -> None:
     enroll_members(program=program, members=[MemberInput(external_id="m9", joined_at=NOW, birthday=None)], at=NOW)
     update_member(member=member(program), changes={"locale": "en-GB"}, actor="ops", at=NOW)
     tell(program, **paid("o1", 15_000), activities=[review("v1", at=NOW)])
+    wrong = ActivityCorrection(member="m0", activity="v1", external_id="c1", reason="a mistake", kind="visit")
+    fact_corrections.correct_activity(program=program, correction=wrong, decided_by="ops", at=NOW)
     line = OrderLineInput(external_id="added", units=1, amount_minor=2_000)
     edit = OrderEditInput(order="o1", external_id="e1", edited_at=NOW, currency="GBP", lines=(line,))
     intake.edit_order(program=program, edit=edit, at=NOW)
