@@ -8,7 +8,7 @@ import re
 
 MOST_CHARACTERS = 200
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Browsers and proxies take the first two for places, and the last one is an address of its own.
 _TAKEN = {".", "..", "batch"}
