@@ -10,7 +10,7 @@ class BadFact(Exception):
 
     Codes: invalid_value, duplicate_line, wrong_currency, before_program, in_future, unknown_member, unknown_order,
     unknown_line, other_member, before_order, too_many_units, more_than_paid, order_returned, nothing_left,
-    fact_void, nothing_corrected.
+    fact_void, nothing_corrected, order_edited, order_of_checkout.
     """
 
     def __init__(self, *, field: str, external_id: str, reason: str, code: str) -> None:

@@ -68,6 +68,8 @@ CODES = (
     "nothing_corrected",
     "nothing_left",
     "once_per_person",
+    "order_edited",
+    "order_of_checkout",
     "order_returned",
     "other_member",
     "override_conflict",

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from core.calendar import day_start, local_date
 from core.models import Program
@@ -80,35 +81,101 @@ def correct_activity(
     Locks: the activity; then as a late activity its member's days and the member.
     """
     activity = _lock(program, correction)
-    corrections = FactCorrection.objects.filter(
-        member_id=activity.member_id, fact_kind=FactKind.ACTIVITY, fact_id=activity.pk
+    told = Told(
+        FactKind.ACTIVITY,
+        activity.pk,
+        activity.member_id,
+        correction.external_id,
+        correction.reason,
+        _digest(correction),
     )
-    digest = _digest(correction)
-    known = corrections.filter(external_id=correction.external_id).first()
-    if known is not None:
-        if bytes(known.content_digest) != digest:
-            raise FactConflict(kind="correction", external_id=correction.external_id)
+    if find_known(told) is not None:
         return False
-    right = _check(program, activity, correction, last=last)
+    right = _check(program, activity, correction, check_correction(told), last=last)
     before = _content(activity)
     old_at, old_day = activity.occurred_at, activity.local_date
     activity.kind, activity.occurred_at = right.kind, right.occurred_at
     activity.local_date = local_date(right.occurred_at, program.time_zone)
     activity.voided_at = at if correction.is_void else None
-    row = FactCorrection.objects.create(
-        program=program, member_id=activity.member_id, fact_kind=FactKind.ACTIVITY, fact_id=activity.pk,
-        number=corrections.count() + 1, external_id=correction.external_id, reason=correction.reason.strip(),
-        decided_by=decided_by, before=before, after=_content(activity), content_digest=digest, recorded_at=at,
-    )  # fmt: skip
+    row = write(program, told, before=before, after=_content(activity), decided_by=decided_by, at=at)
     activity.save(update_fields=["kind", "occurred_at", "local_date", "voided_at"])
     recorded = _count(program, activity, old_kind=before["kind"], old_at=old_at, at=at)
     follow_facts(program=program, recorded=recorded, at=at)
-    _forget_day(activity.member_id, old_day)
+    forget_day(activity.member_id, old_day)
     # Of activities of one day a rule may pay one: when it is another one, that may have come earlier that day.
     since = day_start(min(old_day, activity.local_date), program.time_zone)
     note_facts({activity.member_id: since}, fact_kind=FactKind.ACTIVITY, fact_id=activity.pk)
-    _tell(program, correction, row, user=user)
+    fact = {"fact_kind": "activity", "fact": correction.activity, "source": correction.source}
+    tell(program, row, member=correction.member, fact=fact, user=user)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What any correction says: of which fact, and its own id, reason and digest."""
+
+    kind: FactKind
+    fact_id: int
+    member_id: int | None
+    external_id: str
+    reason: str
+    digest: bytes
+
+    def all(self) -> QuerySet[FactCorrection]:
+        """Return all corrections of the fact."""
+        return FactCorrection.objects.filter(member=self.member_id, fact_kind=self.kind, fact_id=self.fact_id)
+
+
+def find_known(told: Told) -> FactCorrection | None:
+    """Return the correction if it has been told before; the caller has locked the fact.
+
+    Raises: FactConflict if it was told with other content.
+    """
+    known = told.all().filter(external_id=told.external_id).first()
+    if known is not None and bytes(known.content_digest) != told.digest:
+        raise FactConflict(kind="correction", external_id=told.external_id)
+    return known
+
+
+def check_correction(told: Told) -> Check:
+    """Check a correction's own id and reason, and return what refuses the rest of it.
+
+    Raises: BadFact.
+    """
+    check = Check(told.external_id)
+    check.new_id(told.external_id)
+    check.text("reason", told.reason.strip(), REASON_LENGTH)
+    if check.first_objection:
+        raise check.first_objection
+    return check
+
+
+def write(
+    program: Program, told: Told, *, before: dict[str, Any], after: dict[str, Any], decided_by: str, at: datetime
+) -> FactCorrection:
+    """Write a correction as the last one of its fact, which the caller has locked."""
+    return FactCorrection.objects.create(
+        program=program, member_id=told.member_id, fact_kind=told.kind, fact_id=told.fact_id,
+        number=told.all().count() + 1, external_id=told.external_id, reason=told.reason.strip(),
+        decided_by=decided_by, before=before, after=after, content_digest=told.digest, recorded_at=at,
+    )  # fmt: skip
+
+
+def tell(program: Program, row: FactCorrection, *, member: str, fact: dict[str, Any], user: User | None) -> None:
+    """Publish a correction, and leave it in the audit trail."""
+    payload = {"corrections": [row.pk]}
+    outbox.publish(program_id=program.pk, topic="membership.facts_corrected", payload=payload, at=row.recorded_at)
+    audit.record(
+        action="fact.corrected",
+        target=f"member {member}" if member else f"order {fact['fact']}",
+        actor=row.decided_by,
+        user=user,
+        at=row.recorded_at,
+        program=program,
+        reason=row.reason,
+        before=fact | row.before,
+        after=fact | row.after,
+    )
 
 
 def _lock(program: Program, correction: ActivityCorrection) -> Activity:
@@ -124,17 +191,12 @@ def _lock(program: Program, correction: ActivityCorrection) -> Activity:
 
 
 def _check(
-    program: Program, activity: Activity, correction: ActivityCorrection, *, last: datetime | None
+    program: Program, activity: Activity, correction: ActivityCorrection, check: Check, *, last: datetime | None
 ) -> ActivityInput:
     """Return what is right about the activity.
 
     Raises: BadFact.
     """
-    check = Check(correction.external_id)
-    check.new_id(correction.external_id)
-    check.text("reason", correction.reason.strip(), REASON_LENGTH)
-    if check.first_objection:
-        raise check.first_objection
     if activity.voided_at is not None:
         reason = f"activity {activity.external_id} is void: record what did happen as an activity of its own"
         check.refuse("", reason, code="fact_void")
@@ -167,7 +229,11 @@ def _count(program: Program, activity: Activity, *, old_kind: str, old_at: datet
     return batch.finish(told=1)
 
 
-def _forget_day(member_id: int, day: date) -> None:
+def forget_day(member_id: int | None, day: date) -> None:
+    """Remove a member's day on which nothing has happened after all.
+
+    Locks: the row of the day, which the caller has written.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_FORGET_DAY, {"member": member_id, "day": day})
 
@@ -185,21 +251,3 @@ def _content(activity: Activity) -> dict[str, Any]:
 def _digest(correction: ActivityCorrection) -> bytes:
     occurred_at = correction.occurred_at.astimezone(UTC).isoformat() if correction.occurred_at else None
     return digest_of(correction.reason.strip(), correction.kind, occurred_at, correction.is_void)
-
-
-def _tell(program: Program, correction: ActivityCorrection, row: FactCorrection, *, user: User | None) -> None:
-    """Publish the correction, and leave it in the audit trail."""
-    payload = {"corrections": [row.pk]}
-    outbox.publish(program_id=program.pk, topic="membership.facts_corrected", payload=payload, at=row.recorded_at)
-    fact = {"fact_kind": "activity", "fact": correction.activity, "source": correction.source}
-    audit.record(
-        action="fact.corrected",
-        target=f"member {correction.member}",
-        actor=row.decided_by,
-        user=user,
-        at=row.recorded_at,
-        program=program,
-        reason=row.reason,
-        before=fact | row.before,
-        after=fact | row.after,
-    )

@@ -67,7 +67,7 @@ class FactCorrectedData(EventData):
     """A fact that says something else now; `is_void`: it never happened. `member`: null of a guest's."""
 
     member: str | None
-    fact_kind: Literal["activity"]
+    fact_kind: Literal["activity", "order"]
     fact: str
     source: str
     correction: str

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from storefront.api import activities, checkouts, corrections, orders, qualifying_credits, refunds
+from storefront.api import activities, checkouts, corrections, order_corrections, orders, qualifying_credits, refunds
 from storefront.api.members import MemberSummaryView
 
 urlpatterns = [
@@ -18,6 +18,7 @@ urlpatterns = [
     path("orders/<ext:order>", orders.OrderView.as_view()),
     path("orders/<ext:order>/cancel", orders.CancelOrderView.as_view()),
     path("orders/<ext:order>/edits", orders.OrderEditsView.as_view()),
+    path("orders/<ext:order>/corrections", order_corrections.OrderCorrectionsView.as_view()),
     path("refunds", refunds.RefundsView.as_view()),
     path("refunds/batch", refunds.RefundBatchView.as_view()),
     path("refunds/<ext:refund>", refunds.RefundView.as_view()),

@@ -6,7 +6,7 @@ from datetime import datetime
 from core.event_types import EventType
 from core.services import feed
 from core.services.feed import News
-from membership.models import Activity, FactCorrection, FactKind
+from membership.models import Activity, FactCorrection, FactKind, Order
 
 
 def announce_corrected(*, program_id: int, correction_ids: Sequence[int], at: datetime) -> None:
@@ -16,17 +16,18 @@ def announce_corrected(*, program_id: int, correction_ids: Sequence[int], at: da
     """
     corrections = FactCorrection.objects.filter(pk__in=correction_ids).select_related("member").order_by("pk")
     activities = Activity.objects.in_bulk([row.fact_id for row in corrections if row.fact_kind == FactKind.ACTIVITY])
+    orders = Order.objects.in_bulk([row.fact_id for row in corrections if row.fact_kind == FactKind.ORDER])
     news = []
     for row in corrections:
         member = row.member.external_id if row.member else None
-        activity = activities[row.fact_id]
+        fact = activities[row.fact_id] if row.fact_kind == FactKind.ACTIVITY else orders[row.fact_id]
         data = {
             "member": member,
             "fact_kind": FactKind(row.fact_kind).name.lower(),
-            "fact": activity.external_id,
-            "source": activity.source,
+            "fact": fact.external_id,
+            "source": fact.source if isinstance(fact, Activity) else "",
             "correction": row.external_id,
-            "is_void": row.after["voided_at"] is not None,
+            "is_void": row.after.get("voided_at") is not None,
         }
         news.append(News(EventType.FACT_CORRECTED, member or "", data, row.recorded_at))
     feed.announce(program_id=program_id, news=news, at=at)

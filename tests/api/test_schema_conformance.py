@@ -32,7 +32,7 @@ from core.api import programs
 from core.models import Program
 from tests.api.client import Api
 from tests.api.conftest import NOW, Clock, MakeKey
-from tests.api.shop import JOINED, LATER, PAID, activity, enroll, order, refund
+from tests.api.shop import JOINED, LATER, PAID, activity, enroll, line, order, refund
 from tests.coupons.giving import publish
 
 pytestmark = pytest.mark.django_db
@@ -121,7 +121,9 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     addresses["checkout"], told["checkout"] = api.post("checkouts", basket).json["id"], None
     held = api.post("checkouts", basket).json["id"]
     assert api.post(f"checkouts/{held}/hold").status == 200
+    assert api.post("orders", order("o7", line("1", 1, 0), paid_at=LATER)).status == 201
     special = {
+        "/orders/{order}/corrections": {"order": "o7"},
         "/approve": {"referral": tries[1].json["referral"]},
         "/reopen": {"referral": rejected},
         "/extend": {"checkout": held},
@@ -178,7 +180,9 @@ def _with_real_values(told: Any, world: World) -> Any:
     result = {name: world.values.get(name, _with_real_values(value, world)) for name, value in told.items()}
     if "amount_minor" in result:
         lines = result.get("lines") or []
-        result["amount_minor"] = sum(line["amount_minor"] for line in lines) if lines else result["amount_minor"] % 100
+        result["amount_minor"] = (
+            sum(line.get("amount_minor") or 0 for line in lines) if lines else (result["amount_minor"] or 0) % 100
+        )
     return result
 
 

@@ -20,6 +20,7 @@ ACTIONS: dict[str, set[str]] = {
     "POST members/{member}/tokens": {"token.issued"},
     "PATCH members/{member}": {"member.updated"},
     "POST activities/{activity}/corrections": {"fact.corrected"},
+    "POST orders/{order}/corrections": {"fact.corrected"},
     "POST members/{member}/credits": {"credit.recorded"},
     "POST members/{member}/tiers/{ladder}/override": {"tier.overridden"},
     "DELETE members/{member}/tiers/{ladder}/override": {"tier.override_lifted"},

@@ -1,6 +1,7 @@
 """The edges of the admin: refused, missing and broken pages, odd addresses, histories, searches, markets in use."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from membership.models import Member, Order
 from points.models import LedgerTransaction
 from points.services import operations
 from storefront.models import Checkout
+from storefront.services import intake
 from tests.coupons.giving import publish
 from tests.storefront.operators import NOW, log_in, make_operator, make_shop, member, wallet
+from tests.storefront.shop import DAY, order
 
 
 @pytest.fixture(autouse=True)
@@ -178,8 +181,8 @@ def test_members_are_found_in_any_case(shop: Program, boss: Client, term: str) -
 
 
 def test_orders_and_refunds_are_found_in_any_case(shop: Program, boss: Client) -> None:
-    order = Order.objects.get(program=shop, external_id="late")
-    for name, term, row in (("order", "LATE", order), ("refund", "R1", order.member and shop)):
+    late = Order.objects.get(program=shop, external_id="late")
+    for name, term, row in (("order", "LATE", late), ("refund", "R1", late.member and shop)):
         content = boss.get(reverse(f"admin:membership_{name}_changelist"), {"q": term}).content.decode()
         assert (term.lower() in content) == (row is not None)
 
@@ -238,7 +241,8 @@ def save_markets(boss: Client, shop: Program, *forms: tuple[Market, dict[str, st
 
 def test_a_market_in_use_is_neither_removed_nor_renamed(shop: Program, boss: Client) -> None:
     used, free = make_market(shop), make_market(shop, "de", "EUR")
-    Order.objects.filter(external_id="late").update(market="uk")
+    there = replace(order("there", (1, 100), at=NOW - DAY, member="m1"), market="uk")
+    intake.record(program=shop, orders=[there], at=NOW)
     for changes in ({"code": "gb"}, {"DELETE": "on"}):
         page = save_markets(boss, shop, (used, changes))
         assert page.status_code == 200

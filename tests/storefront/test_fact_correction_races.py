@@ -13,9 +13,10 @@ from membership.models import Activity, FactCorrection, MemberDay
 from membership.services.fact_corrections import ActivityCorrection, correct_activity
 from membership.services.facts import record_facts
 from membership.services.members import enroll_members
+from membership.services.order_corrections import OrderCorrection, correct_order
 from membership.services.rebuild import find_day_mismatches
 from tests.membership.two_connections import overlap
-from tests.storefront.shop import DAY, NOW, START, review
+from tests.storefront.shop import DAY, NOW, START, order, review
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,4 +83,19 @@ def test_an_intake_beside_a_correction_waits_and_both_count(program: Program) ->
         lambda: amend(program, "c1", kind="visit"), lambda: record_facts(program=program, activities=[more], at=NOW)
     )
     assert list(MemberDay.objects.values_list("activities", flat=True)) == [2]
+    assert find_day_mismatches(program) == []
+
+
+def test_two_corrections_of_an_order_at_once_come_one_by_one(program: Program) -> None:
+    record_facts(program=program, orders=[order("o1", (1, 1_000))], at=NOW)
+
+    def right(name: str, **told: Any) -> bool:
+        correction = OrderCorrection(order="o1", external_id=name, reason="wrong", **told)
+        return correct_order(program=program, correction=correction, decided_by="ann", at=NOW)
+
+    assert overlap(lambda: right("c1", amount_minor=1_500), lambda: right("c2", paid_at=START - DAY))
+    rows = FactCorrection.objects.order_by("number")
+    assert [(row.number, row.external_id) for row in rows] == [(1, "c1"), (2, "c2")]
+    assert rows[1].before == rows[0].after
+    assert MemberDay.objects.get(orders=1).spend_minor == 1_500
     assert find_day_mismatches(program) == []
