@@ -63,7 +63,7 @@ UNSAID = {
 class World:
     """What there is: a key with every scope, and real values for parameters and fields of these names.
 
-    special: by the ends of addresses, what stands in such a state that the operation can be done.
+    special: by the ends of addresses, what stands in such a state that the operation can be done, and with what.
     """
 
     key: str
@@ -122,8 +122,9 @@ def world(program: Program, make_key: MakeKey, clock: Clock) -> Iterator[World]:
     held = api.post("checkouts", basket).json["id"]
     assert api.post(f"checkouts/{held}/hold").status == 200
     assert api.post("orders", order("o7", line("1", 1, 0), paid_at=LATER)).status == 201
-    special = {
-        "/orders/{order}/corrections": {"order": "o7"},
+    special: dict[str, dict[str, Any]] = {
+        "/orders/{order}/corrections": {"order": "o7", "paid_at": PAID, "lines": []},
+        "/edits": {"lines": [line("new", 1, 100)], "removed": []},
         "/approve": {"referral": tries[1].json["referral"]},
         "/reopen": {"referral": rejected},
         "/extend": {"checkout": held},
@@ -190,13 +191,15 @@ def _make_real(case: Case, world: World) -> None:
     """Give a request real values wherever it is not meant to be wrong."""
     assert case.meta is not None
     sound = {location for location, part in case.meta.components.items() if part.mode.is_positive}
+    own = next((own for end, own in world.special.items() if case.path.endswith(end)), {})
     if ParameterLocation.PATH in sound:
-        own = next((own for end, own in world.special.items() if case.path.endswith(end)), {})
         case.path_parameters = {name: own.get(name, world.addresses[name]) for name in case.path_parameters}
     if ParameterLocation.QUERY in sound:
         case.query = {name: value for name, value in _with_real_values(case.query, world).items() if name != "cursor"}
     if ParameterLocation.BODY in sound:
         case.body = _with_real_values(case.body, world)
+        if isinstance(case.body, dict):
+            case.body |= {name: value for name, value in own.items() if name not in world.addresses}
 
 
 def _send(case: Case, world: World) -> Response:
