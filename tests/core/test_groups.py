@@ -67,6 +67,7 @@ OWNERS = (
 # Who may open what does something.
 DONE: dict[str, set[str]] = {
     **{f"{owner}_{button}": VERSIONS for owner in OWNERS for button in ("new_draft", "edit_draft", "publish_draft")},
+    "coupons_coupondefinition_claims": ALL,
     "coupons_coupondefinition_new_coupon": VERSIONS,
     "coupons_coupondefinition_end_coupon": VERSIONS,
     "coupons_coupondefinition_recall_coupon": VERSIONS,
