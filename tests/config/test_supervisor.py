@@ -8,9 +8,13 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from config import supervisor as supervising
+from config.embedded import postgres, redis
 from tests.config.installation import PROJECT, Installation, assert_gone, descendants, read_until
 
 READY = "Ctrl-C stops everything"
+# What it gives web, worker, beat and its two servers, one after the other, before it kills them.
+PATIENCE_SECONDS = 3 * supervising.STOP_SECONDS + redis.STOP_SECONDS + postgres.STOP_SECONDS
 
 
 def test_keeps_data_over_a_kill_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -40,7 +44,7 @@ def test_keeps_data_over_a_kill_and_leaves_nothing_behind(tmp_path: Path) -> Non
         children = descendants(second)
         runtime = Path(json.loads((installation.data / "owner.json").read_text())["runtime"])
         second.send_signal(signal.SIGINT)
-        assert second.wait(60) == 0
+        assert second.wait(PATIENCE_SECONDS) == 0
         assert_gone(children)
         assert not runtime.exists()
 
@@ -59,7 +63,7 @@ def test_brings_everything_down_when_a_child_dies(tmp_path: Path) -> None:
         children = descendants(supervisor)
         next(child for child in children if child.name() == "redis-server").kill()
         assert "redis ended with code -9" in read_until(supervisor, "redis ended")
-        assert supervisor.wait(60) == 1
+        assert supervisor.wait(PATIENCE_SECONDS) == 1
         assert_gone(children)
 
 
